@@ -1,0 +1,106 @@
+"""Environments: a task on an engine, batched, with auto-reset inside `step`."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import mujoco
+
+from rlfb_jax.core.types import Key
+from rlfb_jax.physics.base import PhysicsState
+
+
+@flax.struct.dataclass
+class EnvState:
+  """A batch of N environments between two control steps.
+
+  Attributes:
+    physics: what moves; `PhysicsState` for MuJoCo tasks, any pytree whose leaves
+      lead with [N] for others.
+    obs: observation to act on, [N, ds] float32 (after auto-reset).
+    env_reward: reward of the last step, [N] float32. Hidden from the learner: it
+      may reach the scripted teacher and the metrics only.
+    terminated: the last step ended the episode for good (no bootstrap), [N] bool.
+    truncated: the last step ended the episode by its time limit, [N] bool.
+    final_obs: observation before auto-reset, [N, ds]; equals `obs` elsewhere.
+    success: the task's success flag at the last step, [N] bool.
+    steps: control steps taken in the current episode, [N] int32.
+    key: randomness for future resets, [].
+  """
+
+  physics: Any
+  obs: jax.Array
+  env_reward: jax.Array
+  terminated: jax.Array
+  truncated: jax.Array
+  final_obs: jax.Array
+  success: jax.Array
+  steps: jax.Array
+  key: Key
+
+
+class Environment(Protocol):
+  """What methods may use of an environment; all functions are pure."""
+
+  name: str
+  observation_size: int
+  action_size: int
+  episode_length: int
+
+  def reset(self, key: Key, num_envs: int) -> EnvState:
+    """Fresh episodes in `num_envs` environments."""
+    ...
+
+  def reset_to(self, key: Key, physics: Any) -> EnvState:
+    """Episodes that start from given physics states, leaves [N, ...]."""
+    ...
+
+  def step(self, state: EnvState, action: jax.Array) -> EnvState:
+    """One control step with actions [N, da] in [-1, 1] (clipped)."""
+    ...
+
+  def pose(self, state: EnvState) -> jax.Array:
+    """What shows a state again, [N, np] float32: qpos, qvel and act in a row."""
+    ...
+
+
+ResetSample = tuple[jax.Array, jax.Array, jax.Array]  # qpos, qvel, act, each [N, ...]
+
+
+def _accept_all(physics: PhysicsState) -> jax.Array:
+  return jnp.ones(physics.qpos.shape[0], bool)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A task written once, for every engine.
+
+  Attributes:
+    name: `<domain>_<task>`, e.g. `walker_walk`.
+    make_model: builds the MuJoCo model, with the sensors that the task reads.
+    substeps: physics steps per control step.
+    sample_reset: `(key, model, num_envs) -> (qpos, qvel, act)`, leaves [N, ...].
+    observe: `(model, physics) -> [N, ds]` float32, dm_control's order.
+    reward: `(model, physics, ctrl) -> [N]` in [0, 1], after the step that `ctrl`
+      drove.
+    accept_reset: which sampled states may start an episode, [N] bool; others are
+      drawn again.
+    settle_substeps: physics steps without control after a reset (cheetah: 200).
+    episode_length: control steps.
+    max_segment_return: `G_max` of the scripted rater for 50-step segments
+      (spec of rating-based RL, section 2.7).
+  """
+
+  name: str
+  make_model: Callable[[], mujoco.MjModel]
+  substeps: int
+  sample_reset: Callable[[Key, mujoco.MjModel, int], ResetSample]
+  observe: Callable[[mujoco.MjModel, PhysicsState], jax.Array]
+  reward: Callable[[mujoco.MjModel, PhysicsState, jax.Array], jax.Array]
+  accept_reset: Callable[[PhysicsState], jax.Array] = _accept_all
+  settle_substeps: int = 0
+  episode_length: int = 1000
+  max_segment_return: float = 50.0
