@@ -1,0 +1,94 @@
+"""Actor and critic of PPO: two networks that share nothing."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.agents.ppo.config import PPOOptions
+from rlfb_jax.core.networks import MLP, apply_mlp, orthogonal_mlp
+from rlfb_jax.core.normalization import RunningStatistics, normalize
+from rlfb_jax.core.types import Key
+
+_SQRT2 = 2.0**0.5
+
+
+@flax.struct.dataclass
+class ActorParams:
+  """A tanh-squashed Normal with a state-independent spread.
+
+  The published code explores with state-dependent noise that it re-draws every
+  four steps (gSDE); a learned log standard deviation per action replaces it.
+
+  Attributes:
+    mlp: observation to mean before the squash.
+    log_std: [da].
+  """
+
+  mlp: MLP
+  log_std: jax.Array
+
+
+@flax.struct.dataclass
+class PPOParams:
+  """What the optimiser moves."""
+
+  actor: ActorParams
+  critic: MLP
+
+
+def init_params(
+    key: Key, observation_size: int, action_size: int, options: PPOOptions
+) -> PPOParams:
+  """Orthogonal initialisation: gain sqrt 2 hidden, 0.01 policy, 1 value."""
+  actor_key, critic_key = jax.random.split(key)
+  hidden = [options.hidden_size] * options.hidden_layers
+  return PPOParams(
+      actor=ActorParams(
+          mlp=orthogonal_mlp(
+              actor_key, [observation_size, *hidden, action_size], _SQRT2, 0.01
+          ),
+          log_std=jnp.full(action_size, options.initial_log_std, jnp.float32),
+      ),
+      critic=orthogonal_mlp(critic_key, [observation_size, *hidden, 1], _SQRT2, 1.0),
+  )
+
+
+def reset_value_head(key: Key, params: PPOParams) -> PPOParams:
+  """Draws the critic's last layer again (after unsupervised pre-training)."""
+  last = params.critic[-1]
+  (fresh,) = orthogonal_mlp(key, last.kernel.shape, _SQRT2, 1.0)
+  return params.replace(critic=(*params.critic[:-1], fresh))
+
+
+def policy(
+    actor: ActorParams,
+    statistics: RunningStatistics,
+    observation: jax.Array,
+    options: PPOOptions,
+) -> tuple[jax.Array, jax.Array]:
+  """Mean and log standard deviation before the squash.
+
+  Args:
+    actor: parameters.
+    statistics: of raw observations.
+    observation: raw, [..., ds].
+
+  Returns:
+    Mean [..., da] and log standard deviation, broadcast to the same shape.
+  """
+  inputs = normalize(statistics, observation, options.observation_clip)
+  return policy_from_inputs(actor, inputs, options)
+
+
+def policy_from_inputs(
+    actor: ActorParams, inputs: jax.Array, options: PPOOptions
+) -> tuple[jax.Array, jax.Array]:
+  """As `policy`, for observations that are whitened already."""
+  mean = apply_mlp(actor.mlp, inputs, jnp.tanh)
+  log_std = jnp.clip(actor.log_std, options.min_log_std, options.max_log_std)
+  return mean, jnp.broadcast_to(log_std, mean.shape)
+
+
+def value(critic: MLP, inputs: jax.Array) -> jax.Array:
+  """State values [...] of whitened observations [..., ds]."""
+  return apply_mlp(critic, inputs, jnp.tanh)[..., 0]
