@@ -7,6 +7,7 @@ import numpy as np
 
 from rlfb_jax.core.types import Key
 from rlfb_jax.envs.base import ResetSample
+from rlfb_jax.physics.base import PhysicsState
 
 
 def at_rest(model: mujoco.MjModel, qpos: jax.Array) -> ResetSample:
@@ -69,3 +70,8 @@ def uniform_quaternions(key: Key, num_envs: int) -> jax.Array:
   """Unit quaternions of uniformly distributed orientations, [N, 4] float32."""
   normal = jax.random.normal(key, (num_envs, 4))
   return normal / jnp.linalg.norm(normal, axis=-1, keepdims=True)
+
+
+def without_contact(physics: PhysicsState) -> jax.Array:
+  """Which states touch nothing, [N] bool: an `accept_reset` of tasks."""
+  return physics.num_contacts == 0
