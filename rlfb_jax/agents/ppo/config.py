@@ -38,14 +38,14 @@ class PPOOptions(Options):
     super().__post_init__()
     if self.min_log_std > self.max_log_std:
       raise ValueError(
-          f'min_log_std={self.min_log_std} must not exceed'
-          f' max_log_std={self.max_log_std}.'
+        f'min_log_std={self.min_log_std} must not exceed'
+        f' max_log_std={self.max_log_std}.'
       )
     size = self.num_envs * self.rollout_steps
     if size % self.minibatch_size:
       raise ValueError(
-          f'minibatch_size={self.minibatch_size} must divide num_envs *'
-          f' rollout_steps = {size}; try {_nearest_divisor(size, self.minibatch_size)}.'
+        f'minibatch_size={self.minibatch_size} must divide num_envs *'
+        f' rollout_steps = {size}; try {_nearest_divisor(size, self.minibatch_size)}.'
       )
 
   @property

@@ -9,13 +9,13 @@ from rlfb_jax.core.types import Metrics
 
 
 def generalized_advantages(
-    rewards: jax.Array,
-    values: jax.Array,
-    next_values: jax.Array,
-    terminated: jax.Array,
-    truncated: jax.Array,
-    discount: float,
-    gae_lambda: float,
+  rewards: jax.Array,
+  values: jax.Array,
+  next_values: jax.Array,
+  terminated: jax.Array,
+  truncated: jax.Array,
+  discount: float,
+  gae_lambda: float,
 ) -> tuple[jax.Array, jax.Array]:
   """GAE (Schulman et al. 2016, eq. 16) with time limits kept apart from ends.
 
@@ -36,14 +36,14 @@ def generalized_advantages(
   deltas = rewards + discount * alive * next_values - values
 
   def backwards(
-      advantage: jax.Array, step: tuple[jax.Array, jax.Array]
+    advantage: jax.Array, step: tuple[jax.Array, jax.Array]
   ) -> tuple[jax.Array, jax.Array]:
     delta, go_on = step
     advantage = delta + discount * gae_lambda * go_on * advantage
     return advantage, advantage
 
   _, advantages = jax.lax.scan(
-      backwards, jnp.zeros_like(deltas[0]), (deltas, continues), reverse=True
+    backwards, jnp.zeros_like(deltas[0]), (deltas, continues), reverse=True
   )
   return advantages, advantages + values
 
@@ -62,10 +62,10 @@ class Surrogate(NamedTuple):
 
 
 def clipped_surrogate(
-    log_prob: jax.Array,
-    old_log_prob: jax.Array,
-    advantages: jax.Array,
-    clip_range: jax.Array | float,
+  log_prob: jax.Array,
+  old_log_prob: jax.Array,
+  advantages: jax.Array,
+  clip_range: jax.Array | float,
 ) -> Surrogate:
   """PPO's policy loss (Schulman et al. 2017, eq. 7), to be minimised.
 
@@ -84,9 +84,9 @@ def clipped_surrogate(
   ratio = jnp.exp(log_ratio)
   clipped = jnp.clip(ratio, 1.0 - clip_range, 1.0 + clip_range)
   return Surrogate(
-      loss=-jnp.mean(jnp.minimum(ratio * advantages, clipped * advantages)),
-      approx_kl=jnp.mean((ratio - 1.0) - log_ratio),
-      clip_fraction=jnp.mean((jnp.abs(ratio - 1.0) > clip_range).astype(jnp.float32)),
+    loss=-jnp.mean(jnp.minimum(ratio * advantages, clipped * advantages)),
+    approx_kl=jnp.mean((ratio - 1.0) - log_ratio),
+    clip_fraction=jnp.mean((jnp.abs(ratio - 1.0) > clip_range).astype(jnp.float32)),
   )
 
 

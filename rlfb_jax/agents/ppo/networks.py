@@ -37,19 +37,19 @@ class PPOParams:
 
 
 def init_params(
-    key: Key, observation_size: int, action_size: int, options: PPOOptions
+  key: Key, observation_size: int, action_size: int, options: PPOOptions
 ) -> PPOParams:
   """Orthogonal initialisation: gain sqrt 2 hidden, 0.01 policy, 1 value."""
   actor_key, critic_key = jax.random.split(key)
   hidden = [options.hidden_size] * options.hidden_layers
   return PPOParams(
-      actor=ActorParams(
-          mlp=orthogonal_mlp(
-              actor_key, [observation_size, *hidden, action_size], _SQRT2, 0.01
-          ),
-          log_std=jnp.full(action_size, options.initial_log_std, jnp.float32),
+    actor=ActorParams(
+      mlp=orthogonal_mlp(
+        actor_key, [observation_size, *hidden, action_size], _SQRT2, 0.01
       ),
-      critic=orthogonal_mlp(critic_key, [observation_size, *hidden, 1], _SQRT2, 1.0),
+      log_std=jnp.full(action_size, options.initial_log_std, jnp.float32),
+    ),
+    critic=orthogonal_mlp(critic_key, [observation_size, *hidden, 1], _SQRT2, 1.0),
   )
 
 
@@ -61,10 +61,10 @@ def reset_value_head(key: Key, params: PPOParams) -> PPOParams:
 
 
 def policy(
-    actor: ActorParams,
-    statistics: RunningStatistics,
-    observation: jax.Array,
-    options: PPOOptions,
+  actor: ActorParams,
+  statistics: RunningStatistics,
+  observation: jax.Array,
+  options: PPOOptions,
 ) -> tuple[jax.Array, jax.Array]:
   """Mean and log standard deviation before the squash.
 
@@ -81,7 +81,7 @@ def policy(
 
 
 def policy_from_inputs(
-    actor: ActorParams, inputs: jax.Array, options: PPOOptions
+  actor: ActorParams, inputs: jax.Array, options: PPOOptions
 ) -> tuple[jax.Array, jax.Array]:
   """As `policy`, for observations that are whitened already."""
   mean = apply_mlp(actor.mlp, inputs, jnp.tanh)
