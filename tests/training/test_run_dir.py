@@ -1,0 +1,75 @@
+"""A run's folder and its manifest."""
+
+import json
+import pathlib
+import platform
+import socket
+import subprocess
+
+import jax
+import pytest
+
+from rlfb_jax.training import manifest, run_dir
+
+
+def test_a_new_run_has_flags_and_manifest(tmp_path):
+  run = run_dir.create(str(tmp_path / 'a' / 'b'), 'x', ['--seed=1', '--task=t'], ['p'])
+  assert run.flags.read_text() == '--seed=1\n--task=t\n'
+  assert json.loads(run.manifest.read_text())['command'] == ['p']
+  for folder in (run.tensorboard, run.policy, run.report):
+    assert folder.is_dir()
+    assert folder.parent == tmp_path / 'a' / 'b'
+  assert run_dir.open_existing(str(run.root)).root == run.root
+
+
+def test_a_run_is_never_written_over(tmp_path):
+  run_dir.create(str(tmp_path / 'a'), 'x')
+  with pytest.raises(ValueError, match='holds a run already; name another'):
+    run_dir.create(str(tmp_path / 'a'), 'x')
+
+
+def test_runs_without_a_name_get_the_first_free_one(tmp_path):
+  names = [
+    run_dir.create('', 'walker walk/rbrl', parent=str(tmp_path)).root.name
+    for _ in range(3)
+  ]
+  assert names == ['walker-walk-rbrl', 'walker-walk-rbrl-2', 'walker-walk-rbrl-3']
+
+
+def test_places_that_cannot_be_are_one_sentence(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(ValueError, match=r'cannot be made \('):
+    run_dir.create(str(tmp_path / 'file'), 'x')
+  with pytest.raises(ValueError, match='holds no run'):
+    run_dir.open_existing(str(tmp_path))
+
+
+def test_the_manifest_says_with_what_and_not_where():
+  made = manifest.make(['/some/where/rlfb-train', '--task=walker_walk'])
+  assert made['command'] == ['rlfb-train', '--task=walker_walk']
+  assert made['versions']['jax'] == jax.__version__
+  assert made['versions']['python'] == platform.python_version()
+  assert made['device']['platform'] == jax.devices()[0].platform
+  assert made['precision']['float'] == 'float32'
+  assert made['format_version'] == manifest.FORMAT_VERSION
+  text = json.dumps(made)
+  assert str(pathlib.Path(__file__).resolve().parents[2]) not in text
+  assert socket.gethostname() not in text
+
+
+def test_the_revision_tells_whether_the_source_was_changed(tmp_path):
+  assert manifest.git_revision(tmp_path) is None
+
+  def git(*args):
+    identity = ['-c', 'user.name=n', '-c', 'user.email=e']
+    subprocess.run(['git', *identity, *args], cwd=tmp_path, check=True)
+
+  git('init', '-q')
+  (tmp_path / 'a').write_text('1')
+  git('add', 'a')
+  git('commit', '-q', '-m', 'first')
+  found = manifest.git_revision(tmp_path)
+  assert len(found['revision']) == 40
+  assert found['changed'] is False
+  (tmp_path / 'a').write_text('2')
+  assert manifest.git_revision(tmp_path)['changed'] is True
