@@ -24,8 +24,10 @@ class EnvState:
     env_reward: reward of the last step, [N] float32. Hidden from the learner: it
       may reach the scripted teacher and the metrics only.
     terminated: the last step ended the episode for good (no bootstrap), [N] bool.
-    truncated: the last step ended the episode by its time limit, [N] bool.
-    final_obs: observation before auto-reset, [N, ds]; equals `obs` elsewhere.
+    truncated: the last step ended the episode by its time limit, [N] bool; also
+      set where a simulation diverged (not finite) and was thrown away.
+    final_obs: observation before auto-reset, [N, ds]; equals `obs` elsewhere. Where
+      a simulation diverged, the last finite one.
     success: the task's success flag at the last step, [N] bool.
     steps: control steps taken in the current episode, [N] int32.
     key: randomness for future resets, [].
@@ -48,6 +50,7 @@ class Environment(Protocol):
   name: str
   observation_size: int
   action_size: int
+  pose_size: int
   episode_length: int
 
   def reset(self, key: Key, num_envs: int) -> EnvState:
@@ -70,7 +73,8 @@ class Environment(Protocol):
 ResetSample = tuple[jax.Array, jax.Array, jax.Array]  # qpos, qvel, act, each [N, ...]
 
 
-def _accept_all(physics: PhysicsState) -> jax.Array:
+def accept_all(physics: PhysicsState) -> jax.Array:
+  """Any sampled state may start an episode, [N] bool."""
   return jnp.ones(physics.qpos.shape[0], bool)
 
 
@@ -90,8 +94,8 @@ class Task:
       drawn again.
     settle_substeps: physics steps without control after a reset (cheetah: 200).
     episode_length: control steps.
-    max_segment_return: `G_max` of the scripted rater for 50-step segments
-      (spec of rating-based RL, section 2.7).
+    max_segment_return: `G_max` of the scripted rater for 50-step segments: the
+      segment return that a rating scale's top stands for.
   """
 
   name: str
@@ -100,7 +104,7 @@ class Task:
   sample_reset: Callable[[Key, mujoco.MjModel, int], ResetSample]
   observe: Callable[[mujoco.MjModel, PhysicsState], jax.Array]
   reward: Callable[[mujoco.MjModel, PhysicsState, jax.Array], jax.Array]
-  accept_reset: Callable[[PhysicsState], jax.Array] = _accept_all
+  accept_reset: Callable[[PhysicsState], jax.Array] = accept_all
   settle_substeps: int = 0
   episode_length: int = 1000
   max_segment_return: float = 50.0

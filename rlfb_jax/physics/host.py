@@ -5,6 +5,7 @@ could wait for the very thread that it runs on. So: no JAX in this file.
 """
 
 import collections
+import contextlib
 import copy
 import threading
 
@@ -86,10 +87,8 @@ class HostSimulator:
       for name, value in (('qpos', qpos), ('qvel', qvel), ('act', act)):
         field = batch.bind(name)
         field[:] = np.asarray(value).reshape(field.shape)
-      try:
+      with contextlib.suppress(SimulationError):  # `_result` reads who failed.
         batch.forward(stage=mujoco.mjtStage.mjSTAGE_ACC.value)
-      except SimulationError:
-        pass  # Reported through `status`, simulation by simulation.
       return self._result(batch, lead)
 
   def step(self, rows: np.ndarray, ctrl: np.ndarray, substeps: int) -> StepResult:
@@ -114,10 +113,8 @@ class HostSimulator:
       batch = self._batch(num, resting=False)
       batch.state[:] = rows.reshape(num, -1).view(np.float64)
       batch.bind('ctrl')[:] = np.asarray(ctrl).reshape(num, -1)
-      try:
+      with contextlib.suppress(SimulationError):  # `_result` reads who failed.
         batch.step(nstep=substeps, stage=mujoco.mjtStage.mjSTAGE_VEL.value)
-      except SimulationError:
-        pass  # Reported through `status`, simulation by simulation.
       return self._result(batch, lead)
 
   def _batch(self, num: int, resting: bool) -> Batch:

@@ -1,0 +1,81 @@
+"""Environments by name."""
+
+import functools
+
+import jax
+
+from rlfb_jax.core.suggest import check_known
+from rlfb_jax.envs.base import Environment, Task
+from rlfb_jax.envs.environment import MujocoEnvironment
+from rlfb_jax.envs.tasks import (
+  ball_in_cup,
+  cartpole,
+  cheetah,
+  finger,
+  quadruped,
+  walker,
+)
+from rlfb_jax.physics.base import Physics
+from rlfb_jax.physics.config import PhysicsOptions
+from rlfb_jax.physics.native import NativePhysics
+
+_DOMAINS = (ball_in_cup, cartpole, cheetah, finger, quadruped, walker)
+
+
+@functools.cache
+def _tasks() -> dict[str, Task]:
+  return {task.name: task for domain in _DOMAINS for task in domain.TASKS}
+
+
+def task_names() -> tuple[str, ...]:
+  """Names of the tasks that `make` builds on a physics engine, sorted."""
+  return tuple(sorted(_tasks()))
+
+
+def get_task(name: str) -> Task:
+  """The task of that name.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  check_known('task', name, task_names())
+  return _tasks()[name]
+
+
+def make(
+  name: str,
+  engine: str = 'auto',
+  *,
+  impl: str = 'jax',
+  solver: str = 'benchmark',
+  num_threads: int = 0,
+) -> Environment:
+  """Builds an environment.
+
+  Args:
+    name: a task, see `task_names`, e.g. `walker_walk`.
+    engine: `native` (C MuJoCo), `mjx`, or `auto`: native where JAX computes on
+      the CPU, mjx elsewhere.
+    impl: mjx only: `jax` or `warp`.
+    solver: mjx only: `benchmark` (the model's own settings) or `fast`.
+    num_threads: native only: threads that step; 0 means one a core.
+
+  Raises:
+    ValueError: if a name or an option is unknown, or warp is not installed.
+  """
+  options = PhysicsOptions(engine, impl, solver, num_threads)
+  task = get_task(name)
+  return MujocoEnvironment(task, _make_physics(task, options))
+
+
+def _make_physics(task: Task, options: PhysicsOptions) -> Physics:
+  engine = options.engine
+  if engine == 'auto':
+    engine = 'native' if jax.default_backend() == 'cpu' else 'mjx'
+  model = task.make_model()
+  if engine == 'native':
+    return NativePhysics(model, options.num_threads)
+  # Imported on demand: mjx takes seconds to import.
+  from rlfb_jax.physics.mjx import MjxPhysics
+
+  return MjxPhysics(model, impl=options.impl, solver=options.solver)

@@ -1,0 +1,31 @@
+"""Which engine moves the bodies, and how."""
+
+import dataclasses
+
+from rlfb_jax.core.config import Options, option
+
+
+@dataclasses.dataclass(frozen=True)
+class PhysicsOptions(Options):
+  """Choice of engine and its settings."""
+
+  engine: str = option(
+    'auto',
+    'What moves the bodies: native (C MuJoCo on the CPU), mjx (compiled for the '
+    'device), or auto: native on CPU, mjx on GPU and TPU.',
+    choices=('auto', 'native', 'mjx'),
+  )
+  impl: str = option(
+    'jax',
+    'Implementation inside mjx: jax, or warp (NVIDIA GPUs, needs the extra).',
+    choices=('jax', 'warp'),
+  )
+  solver: str = option(
+    'benchmark',
+    "Constraint solver's effort in mjx: benchmark (the model's own settings) or "
+    'fast (few iterations: faster, slightly different physics).',
+    choices=('benchmark', 'fast'),
+  )
+  num_threads: int = option(
+    0, 'Threads that step native simulations; 0 means one a core.', low=0
+  )
