@@ -5,6 +5,7 @@ line cannot drift from the code.
 """
 
 import dataclasses
+import re
 import types
 import typing
 from typing import Any
@@ -133,8 +134,17 @@ def collect(
   Raises:
     ValueError: if the fields break a rule of the section together.
   """
-  names = [f.name for f in dataclasses.fields(section)]
-  return section(**{n: flag_values[flag_name(prefix, n)].value for n in names})
+  names = {f.name: flag_name(prefix, f.name) for f in dataclasses.fields(section)}
+  try:
+    return section(**{n: flag_values[flag].value for n, flag in names.items()})
+  except ValueError as error:
+    # The section speaks of its fields; here they are flags.
+    said = re.sub(r'\b\w+(?==)', lambda m: _as_flag(m[0], names), str(error))
+    raise ValueError(said) from None
+
+
+def _as_flag(word: str, names: dict[str, str]) -> str:
+  return f'--{names[word]}' if word in names else word
 
 
 def _whole_number(text: str) -> int:

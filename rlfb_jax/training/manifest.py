@@ -15,6 +15,7 @@ from importlib import metadata
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 FORMAT_VERSION = 1
 
@@ -56,8 +57,8 @@ def make(command: Sequence[str] | None = None) -> dict[str, Any]:
       'count': jax.device_count(),
     },
     'precision': {
-      'float': str(jax.numpy.zeros(()).dtype),
-      'matmul': jax.config.read('jax_default_matmul_precision') or 'default',
+      'float': str(jnp.zeros(()).dtype),
+      'matmul': jax.config.values['jax_default_matmul_precision'] or 'default',
     },
   }
 

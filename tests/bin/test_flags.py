@@ -25,6 +25,11 @@ class KLOptions(Options):
   sizes: tuple[int, ...] = option((8, 8), 'Widths.')
   budget: float | None = option(None, 'Gradient budget; none is without.', above=0)
 
+  def __post_init__(self):
+    super().__post_init__()
+    if self.weight < len(self.sizes) - 3:
+      raise ValueError(f'weight={self.weight} is too small; try weight=1.')
+
 
 SECTIONS = {'': RunOptions, 'kl': KLOptions}
 
@@ -81,6 +86,11 @@ def test_a_wrong_line_is_refused_in_one_sentence(argv, sentence):
   with pytest.raises(ValueError) as caught:  # noqa: PT011
     parse(argv)
   assert str(caught.value) == sentence
+
+
+def test_a_sections_own_check_speaks_of_flags():
+  with pytest.raises(ValueError, match='^--kl_weight=0.1 is too.*try --kl_weight=1.$'):
+    parse('--kl_sizes=1,2,3,4')
 
 
 def test_cross_checks_see_the_whole_configuration():
