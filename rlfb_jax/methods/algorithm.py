@@ -1,0 +1,57 @@
+"""What every method is to the loop that runs it: a record of pure functions."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from rlfb_jax.core.types import Key, Metrics
+
+State = Any  # A method's TrainState: one pytree, one seed.
+
+
+class Session(NamedTuple):
+  """The three steps of a feedback session, each pure and compiled.
+
+  Attributes:
+    propose: `(state, strategy) -> (state, queries)`; `strategy` is static.
+    teach: `(queries, key) -> answers`; the scripted teacher, the only reader of
+      the environment's reward among the functions that learning depends on.
+    absorb: `(state, queries, answers, wanted) -> (state, metrics)`; `wanted` [] is
+      how many of the answers the budget still pays for.
+  """
+
+  propose: Callable[..., tuple[State, Any]]
+  teach: Callable[[Any, Key], Any]
+  absorb: Callable[..., tuple[State, Metrics]]
+
+
+class Algorithm(NamedTuple):
+  """A method bound to an environment and a configuration.
+
+  Every function works on one seed; the training loop maps them over a leading seed
+  axis. Which chunk runs next is decided on the host from `env_steps`, the same for
+  all seeds: a choice per seed inside the graph would run every branch.
+
+  Attributes:
+    init: `key -> state`.
+    chunks: compiled pieces of interaction and learning by phase name,
+      `state -> (state, metrics)`, each `steps_per_chunk` environment steps long.
+    phase: `env_steps -> name` of the chunk to run next.
+    labels_due: `env_steps -> labels to ask for now`, 0 for no session.
+    steps_per_chunk: environment steps of a chunk, summed over environments.
+    session: the feedback session, or None where nobody is asked.
+    diagnose: `state -> metrics` that learning never reads, or None.
+    policy: `state -> pytree` that acting needs, for evaluation and export.
+    act: `(policy, observation [..., ds]) -> action [..., da]`, deterministic.
+  """
+
+  init: Callable[[Key], State]
+  chunks: Mapping[str, Callable[[State], tuple[State, Metrics]]]
+  phase: Callable[[int], str]
+  labels_due: Callable[[int], int]
+  steps_per_chunk: int
+  session: Session | None
+  diagnose: Callable[[State], Metrics] | None
+  policy: Callable[[State], Any]
+  act: Callable[[Any, jax.Array], jax.Array]

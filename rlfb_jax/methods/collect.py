@@ -1,0 +1,131 @@
+"""Collection: the policy acts, the environment answers, nothing is learned."""
+
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.core.types import Key, Metrics
+from rlfb_jax.envs.base import Environment, EnvState
+
+# `(obs [N, ds], key) -> (pre-squash action [N, da], log-density [N])`.
+Actor = Callable[[jax.Array, Key], tuple[jax.Array, jax.Array]]
+
+
+@flax.struct.dataclass
+class Experience:
+  """Steps in time order: leaves [T, N, ...].
+
+  Attributes:
+    obs: raw observation acted on, [T, N, ds].
+    pre_tanh: action before the squash, [T, N, da].
+    log_prob: its log-density, [T, N].
+    action: what the environment was given, [T, N, da] in [-1, 1].
+    pose: what shows the step again, [T, N, np].
+    final_obs: raw observation that followed, before auto-reset, [T, N, ds].
+    terminated: [T, N] bool.
+    truncated: [T, N] bool.
+    env_reward: the true reward, [T, N]; for metrics and true-reward baselines.
+    teacher_reward: what the scripted teacher judges by, [T, N].
+    success: the task's success flag, [T, N] bool; for metrics.
+  """
+
+  obs: jax.Array
+  pre_tanh: jax.Array
+  log_prob: jax.Array
+  action: jax.Array
+  pose: jax.Array
+  final_obs: jax.Array
+  terminated: jax.Array
+  truncated: jax.Array
+  env_reward: jax.Array
+  teacher_reward: jax.Array
+  success: jax.Array
+
+
+@flax.struct.dataclass
+class EpisodeClock:
+  """True returns of training episodes, for the metrics alone.
+
+  Attributes:
+    running: return of the current episodes so far, [N].
+    success: whether the current episodes have succeeded at any step, [N] bool.
+  """
+
+  running: jax.Array
+  success: jax.Array
+
+
+def init_clock(num_envs: int) -> EpisodeClock:
+  """Clocks of episodes that are about to start."""
+  return EpisodeClock(running=jnp.zeros(num_envs), success=jnp.zeros(num_envs, bool))
+
+
+def collect(
+  env: Environment,
+  actor: Actor,
+  env_state: EnvState,
+  key: Key,
+  num_steps: int,
+  teacher_reward: Callable[[EnvState], jax.Array],
+) -> tuple[EnvState, Experience]:
+  """Runs the policy for `num_steps` control steps in every environment."""
+
+  def step(state: EnvState, step_key: Key) -> tuple[EnvState, Experience]:
+    pre_tanh, log_prob = actor(state.obs, step_key)
+    action = jnp.tanh(pre_tanh)
+    after = env.step(state, action)
+    return after, Experience(
+      obs=state.obs,
+      pre_tanh=pre_tanh,
+      log_prob=log_prob,
+      action=action,
+      pose=env.pose(state),
+      final_obs=after.final_obs,
+      terminated=after.terminated,
+      truncated=after.truncated,
+      env_reward=after.env_reward,
+      teacher_reward=teacher_reward(after),
+      success=after.success,
+    )
+
+  return jax.lax.scan(step, env_state, jax.random.split(key, num_steps))
+
+
+def track_episodes(
+  clock: EpisodeClock, experience: Experience
+) -> tuple[EpisodeClock, Metrics]:
+  """Adds up true returns.
+
+  Returns:
+    The clock and the mean return of the episodes that ended, NaN where none did,
+    with how many they were, each [].
+  """
+  done = experience.terminated | experience.truncated
+
+  def step(
+    clock: EpisodeClock, inputs: tuple[jax.Array, jax.Array, jax.Array]
+  ) -> tuple[EpisodeClock, tuple[jax.Array, jax.Array]]:
+    reward, done, success = inputs
+    running = clock.running + reward
+    succeeded = clock.success | success
+    clock = EpisodeClock(
+      running=jnp.where(done, 0.0, running), success=succeeded & ~done
+    )
+    return clock, (running, succeeded)
+
+  clock, (returns, succeeded) = jax.lax.scan(
+    step, clock, (experience.env_reward, done, experience.success)
+  )
+  count = jnp.sum(done)
+
+  def mean(values: jax.Array) -> jax.Array:
+    total = jnp.sum(jnp.where(done, values, 0.0))
+    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
+
+  return clock, {
+    'episode_return': mean(returns),
+    'episodes': count.astype(jnp.float32),
+    'success_rate': mean(succeeded.astype(jnp.float32)),
+  }

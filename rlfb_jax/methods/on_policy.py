@@ -1,0 +1,296 @@
+"""The on-policy skeleton: PPO fed by the true reward or by what people said.
+
+`ppo`, `rbrl` and `rbrl_kl` are this one loop with other parts passed in:
+  feedback    who judges, what is learned from it, and so what the agent is paid
+  exploration a reward for novelty before anyone has judged
+  repulsion   one more term of the actor's loss (or a shaped advantage or reward)
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.agents import ppo
+from rlfb_jax.core.types import Key, Metrics
+from rlfb_jax.envs.base import Environment, EnvState
+from rlfb_jax.methods.algorithm import Algorithm, Session
+from rlfb_jax.methods.collect import (
+  EpisodeClock,
+  Experience,
+  collect,
+  init_clock,
+  track_episodes,
+)
+
+EXPLORE, LEARN = 'explore', 'learn'
+
+
+class Exploration(NamedTuple):
+  """Unsupervised pre-training.
+
+  Attributes:
+    init: `() -> state`.
+    reward: `(state, obs [T, N, ds]) -> (state, rewards [T, N])`.
+    env_steps: how long it lasts, summed over environments.
+    num_epochs: PPO epochs per update meanwhile.
+  """
+
+  init: Callable[[], Any]
+  reward: Callable[[Any, jax.Array], tuple[Any, jax.Array]]
+  env_steps: int
+  num_epochs: int
+
+
+class Feedback(NamedTuple):
+  """A source of judgement and the reward learned from it.
+
+  Attributes:
+    init: `key -> state`.
+    observe: `(state, experience) -> state`; remembers what may be shown.
+    reward: `(state, obs, action) -> r_hat`, shapes [..., ds], [..., da] -> [...].
+    propose: `(state, key, wanted strategy) -> queries`.
+    teach: `(queries, key) -> answers`, the scripted teacher.
+    absorb: `(state, key, queries, answers, wanted []) -> (state, metrics)`.
+    is_first: `state -> bool []`, whether nobody has been asked yet.
+    labels_due: `env_steps -> labels to ask for now`.
+    strategy: query strategy after the first session, which is uniform.
+  """
+
+  init: Callable[[Key], Any]
+  observe: Callable[[Any, Experience], Any]
+  reward: Callable[[Any, jax.Array, jax.Array], jax.Array]
+  propose: Callable[[Any, Key, str], Any]
+  teach: Callable[[Any, Key], Any]
+  absorb: Callable[..., tuple[Any, Metrics]]
+  is_first: Callable[[Any], jax.Array]
+  labels_due: Callable[[int], int]
+  strategy: str
+
+
+class Intervention(NamedTuple):
+  """What a method does to the policy beside paying it; each part may be None.
+
+  All read the feedback's state. `experience` is the rollout just collected.
+
+  Attributes:
+    shape_rewards: `(feedback, experience) -> [T, N]`, added to the rewards.
+    shape_advantages: `(feedback, agent, experience) -> [T, N]`, added to the
+      standardised advantages.
+    regulariser: `(feedback, agent, experience) -> Regulariser`.
+    diagnose: `(feedback, agent) -> metrics`; learning never reads them.
+  """
+
+  shape_rewards: Callable[..., jax.Array] | None
+  shape_advantages: Callable[..., jax.Array] | None
+  regulariser: Callable[..., Any] | None
+  diagnose: Callable[..., Metrics] | None
+
+
+@flax.struct.dataclass
+class OnPolicyState:
+  """A whole run of one seed.
+
+  Attributes:
+    agent: PPO.
+    env: the environments, [N, ...].
+    clock: true returns of training episodes, for metrics.
+    feedback: archive, labels, reward model; None on the true reward.
+    exploration: memory of states for pre-training, or None.
+    key: randomness, [].
+    env_steps: control steps taken, summed over environments, [] int32.
+  """
+
+  agent: ppo.PPOState
+  env: EnvState
+  clock: EpisodeClock
+  feedback: Any
+  exploration: Any
+  key: Key
+  env_steps: jax.Array
+
+
+def true_reward(state: EnvState) -> jax.Array:
+  """What the scripted teacher judges by unless told otherwise."""
+  return state.env_reward
+
+
+def make_on_policy(
+  env: Environment,
+  options: ppo.PPOOptions,
+  total_env_steps: int,
+  iterations_per_chunk: int,
+  *,
+  feedback: Feedback | None = None,
+  exploration: Exploration | None = None,
+  intervention: Intervention | None = None,
+  teacher_reward: Callable[[EnvState], jax.Array] = true_reward,
+) -> Algorithm:
+  """Composes the parts.
+
+  Args:
+    env: where the agent acts.
+    options: PPO's.
+    total_env_steps: length of the run, for schedules.
+    iterations_per_chunk: PPO updates between two visits of the host.
+    feedback: without it the agent is paid the true reward.
+    exploration: without it learning starts at once.
+    intervention: needs `feedback`.
+    teacher_reward: what the scripted teacher sees, `EnvState -> [N]`.
+  """
+
+  def init(key: Key) -> OnPolicyState:
+    agent_key, env_key, feedback_key, run_key = jax.random.split(key, 4)
+    return OnPolicyState(
+      agent=ppo.init_state(agent_key, env.observation_size, env.action_size, options),
+      env=env.reset(env_key, options.num_envs),
+      clock=init_clock(options.num_envs),
+      feedback=feedback.init(feedback_key) if feedback else None,
+      exploration=exploration.init() if exploration else None,
+      key=run_key,
+      env_steps=jnp.zeros((), jnp.int32),
+    )
+
+  def iterate(state: OnPolicyState, phase: str) -> tuple[OnPolicyState, Metrics]:
+    key, collect_key, update_key = jax.random.split(state.key, 3)
+    env_state, experience = collect(
+      env,
+      lambda obs, k: ppo.act(state.agent, obs, k, options),
+      state.env,
+      collect_key,
+      options.rollout_steps,
+      teacher_reward,
+    )
+    clock, metrics = track_episodes(state.clock, experience)
+    seen = feedback.observe(state.feedback, experience) if feedback else None
+    novelty = state.exploration
+    if phase == EXPLORE and exploration is not None:
+      novelty, rewards = exploration.reward(novelty, experience.obs)
+    elif feedback is not None:
+      rewards = feedback.reward(seen, experience.obs, experience.action)
+    else:
+      rewards = experience.env_reward
+    if phase == LEARN and feedback is not None:
+      metrics['reward_correlation'] = correlation(rewards, experience.env_reward)
+    metrics['agent_reward'] = jnp.mean(rewards)
+
+    parts = intervention if phase == LEARN else None
+    shaping, regulariser = None, None
+    if parts is not None:
+      if parts.shape_rewards is not None:
+        rewards = rewards + parts.shape_rewards(seen, experience)
+      if parts.shape_advantages is not None:
+        shaping = parts.shape_advantages(seen, state.agent, experience)
+      if parts.regulariser is not None:
+        regulariser = parts.regulariser(seen, state.agent, experience)
+    exploring = phase == EXPLORE and exploration is not None
+    agent, learn_metrics = ppo.update(
+      state.agent,
+      rollout_of(experience),
+      rewards,
+      update_key,
+      state.env_steps.astype(jnp.float32) / total_env_steps,
+      options,
+      num_epochs=exploration.num_epochs if exploring and exploration else None,
+      regulariser=regulariser,
+      shaping=shaping,
+    )
+    state = state.replace(
+      agent=agent,
+      env=env_state,
+      clock=clock,
+      feedback=seen,
+      exploration=novelty,
+      key=key,
+      env_steps=state.env_steps + options.steps_per_iteration,
+    )
+    return state, metrics | learn_metrics
+
+  def make_chunk(
+    phase: str,
+  ) -> Callable[[OnPolicyState], tuple[OnPolicyState, Metrics]]:
+    def chunk(state: OnPolicyState) -> tuple[OnPolicyState, Metrics]:
+      state, metrics = jax.lax.scan(
+        lambda s, _: iterate(s, phase), state, None, length=iterations_per_chunk
+      )
+      return state, reduce_metrics(metrics)
+
+    return chunk
+
+  explore_until = exploration.env_steps if exploration else 0
+  phases = [LEARN] + ([EXPLORE] if exploration else [])
+  diagnose = intervention.diagnose if intervention else None
+  return Algorithm(
+    init=init,
+    chunks={phase: make_chunk(phase) for phase in phases},
+    phase=lambda env_steps: EXPLORE if env_steps < explore_until else LEARN,
+    labels_due=feedback.labels_due if feedback else lambda env_steps: 0,
+    steps_per_chunk=options.steps_per_iteration * iterations_per_chunk,
+    session=make_session(feedback) if feedback else None,
+    diagnose=(lambda s: diagnose(s.feedback, s.agent)) if diagnose else None,
+    policy=lambda state: (state.agent.params.actor, state.agent.statistics),
+    act=lambda policy, obs: jnp.tanh(ppo.policy(*policy, obs, options)[0]),
+  )
+
+
+def make_session(feedback: Feedback) -> Session:
+  """The feedback's session on a whole run's state."""
+
+  def propose(state: OnPolicyState, strategy: str) -> tuple[OnPolicyState, Any]:
+    key, propose_key = jax.random.split(state.key)
+    queries = feedback.propose(state.feedback, propose_key, strategy)
+    return state.replace(key=key), queries
+
+  def absorb(
+    state: OnPolicyState, queries: Any, answers: Any, wanted: jax.Array
+  ) -> tuple[OnPolicyState, Metrics]:
+    key, absorb_key, head_key = jax.random.split(state.key, 3)
+    first = feedback.is_first(state.feedback)
+    learned, metrics = feedback.absorb(
+      state.feedback, absorb_key, queries, answers, wanted
+    )
+    # What the critic learned of novelty says nothing about the reward to come.
+    params = state.agent.params
+    fresh = ppo.reset_value_head(head_key, params)
+    params = jax.tree.map(lambda new, old: jnp.where(first, new, old), fresh, params)
+    agent = state.agent.replace(params=params)
+    return state.replace(feedback=learned, agent=agent, key=key), metrics
+
+  return Session(propose=propose, teach=feedback.teach, absorb=absorb)
+
+
+def rollout_of(experience: Experience) -> ppo.Rollout:
+  """The part of an experience that PPO may see: no reward, no pose."""
+  return ppo.Rollout(
+    obs=experience.obs,
+    pre_tanh=experience.pre_tanh,
+    log_prob=experience.log_prob,
+    final_obs=experience.final_obs,
+    terminated=experience.terminated,
+    truncated=experience.truncated,
+  )
+
+
+def correlation(x: jax.Array, y: jax.Array) -> jax.Array:
+  """Pearson's correlation over all entries, 0 where one of them is constant, []."""
+  x, y = x - jnp.mean(x), y - jnp.mean(y)
+  scale = jnp.sqrt(jnp.mean(jnp.square(x)) * jnp.mean(jnp.square(y)))
+  return jnp.where(scale > 0, jnp.mean(x * y) / jnp.maximum(scale, 1e-12), 0.0)
+
+
+def reduce_metrics(metrics: Metrics) -> Metrics:
+  """Means over a chunk's iterations, each [iterations] -> [].
+
+  Counts are summed, running totals keep their last value, and episode figures are
+  weighted by how many episodes ended (NaN where none did).
+  """
+  episodes = metrics['episodes']
+  reduced = {name: jnp.mean(values) for name, values in metrics.items()}
+  reduced['episodes'] = jnp.sum(episodes)
+  reduced['non_finite_updates'] = metrics['non_finite_updates'][-1]
+  for name in ('episode_return', 'success_rate'):
+    weighted = jnp.where(episodes > 0, metrics[name] * episodes, 0.0)
+    reduced[name] = jnp.sum(weighted) / jnp.sum(episodes)
+  return reduced
