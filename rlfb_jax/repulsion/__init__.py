@@ -1,0 +1,21 @@
+"""Repulsion from badly rated behaviour (RbRL-KL), as a term for any actor."""
+
+from rlfb_jax.repulsion.budget import limit_gradient
+from rlfb_jax.repulsion.diagnostics import abort_rule
+from rlfb_jax.repulsion.options import PRESETS, RepulsionOptions, preset
+from rlfb_jax.repulsion.policy import Policy, PolicyBatch
+from rlfb_jax.repulsion.records import ClassStatistics
+from rlfb_jax.repulsion.term import Repulsion, make_repulsion
+
+__all__ = [
+  'PRESETS',
+  'ClassStatistics',
+  'Policy',
+  'PolicyBatch',
+  'Repulsion',
+  'RepulsionOptions',
+  'abort_rule',
+  'limit_gradient',
+  'make_repulsion',
+  'preset',
+]

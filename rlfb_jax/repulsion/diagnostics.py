@@ -1,0 +1,118 @@
+"""What to watch while a policy is being pushed away, and when to stop."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.core.types import Key, Metrics, Params
+from rlfb_jax.repulsion.divergences import DIVERGENCES
+from rlfb_jax.repulsion.features import features
+from rlfb_jax.repulsion.gaussian import shrink, weighted_moments
+from rlfb_jax.repulsion.options import RepulsionOptions
+from rlfb_jax.repulsion.policy import (
+  SATURATED,
+  Policy,
+  PolicyBatch,
+  distribution,
+  keep,
+  row_mask,
+  squashed_entropy,
+)
+from rlfb_jax.repulsion.records import ClassStatistics
+
+ENTROPY_FLOOR_PER_DIM = -3.0
+SATURATION_LIMIT = 0.9
+PATIENCE = 5
+
+
+def sampling_floor(d: int, class_rows: jax.Array, policy_rows: jax.Array) -> jax.Array:
+  """KL between two Gaussian fits of the same law: `d (d + 3) / 4 (1/N + 1/B)` nats.
+
+  A raw KL below this says nothing. Steps of one segment are correlated, so the
+  true floor is higher; shrinkage lowers it.
+  """
+  inverse = 1 / jnp.maximum(class_rows, 1) + 1 / jnp.maximum(policy_rows, 1)
+  return d * (d + 3) / 4 * inverse
+
+
+def diagnose(
+  options: RepulsionOptions,
+  policy: Policy,
+  params: Params,
+  stats: ClassStatistics,
+  batch: PolicyBatch,
+  key: Key,
+) -> Metrics:
+  """Numbers of one iteration; no gradients, same yardstick in every mode.
+
+  Args:
+    options: direction, shrinkage.
+    policy: see `Policy`.
+    params: of the actor.
+    stats: of the classes, R = n + 1 rows.
+    batch: states of the current rollout; only `obs` and `mask` are read.
+    key: noise of the re-sampled actions.
+
+  Returns:
+    By class, [n], 0 where masked: `kl/state`, `kl/action` (nats, in the chosen
+    direction), `kl/floor` (joint sampling floor), `kl/segments`. Scalars:
+    `policy/entropy` (of executed actions), `policy/saturation` (share of action
+    entries beyond 0.97), `policy/log_std`.
+  """
+  params, batch = jax.lax.stop_gradient((params, batch))
+  mask = row_mask(batch.mask, batch.obs)
+  weights = mask.astype(batch.obs.dtype)
+  count = jnp.maximum(jnp.sum(weights), 1)
+  obs = keep(mask, batch.obs)
+  mean, log_std = distribution(policy, params, obs, sigma_grad=False)
+  noise = jax.random.normal(key, mean.shape, mean.dtype)
+  action = jnp.tanh(mean + jnp.exp(log_std) * noise)
+
+  x = features(stats.whitening, obs, action)
+  centre, cov = weighted_moments(x, weights)
+  cov = shrink(cov, options.shrinkage, options.jitter)
+  parts = DIVERGENCES[options.direction](stats.gaussian, centre, cov, obs.shape[-1])
+
+  def by_class(values: jax.Array) -> jax.Array:
+    return jnp.where(stats.mask & jnp.isfinite(values), values, 0)[:-1]
+
+  def row_mean(values: jax.Array) -> jax.Array:
+    return jnp.sum(weights * values) / count
+
+  return {
+    'kl/state': by_class(parts.state),
+    'kl/action': by_class(parts.action),
+    'kl/floor': by_class(sampling_floor(x.shape[-1], stats.num_rows, count)),
+    'kl/segments': stats.num_segments[:-1],
+    'policy/entropy': row_mean(squashed_entropy(mean, log_std, noise)),
+    'policy/saturation': row_mean(jnp.mean(jnp.abs(action) > SATURATED, axis=-1)),
+    'policy/log_std': row_mean(jnp.mean(log_std, axis=-1)),
+  }
+
+
+class AbortDecision(NamedTuple):
+  """Attributes: strikes, consecutive bad iterations [] int32; abort, [] bool."""
+
+  strikes: jax.Array
+  abort: jax.Array
+
+
+def abort_rule(
+  strikes: jax.Array, entropy: jax.Array, saturation: jax.Array, num_actions: int
+) -> AbortDecision:
+  """Whether the policy has collapsed: switch the repulsion off for this seed.
+
+  An iteration is bad if the entropy is below -3 nats per action dimension or more
+  than 90 % of action entries are saturated; five bad ones in a row abort.
+
+  Args:
+    strikes: bad iterations in a row before this one, [] int32.
+    entropy: of executed actions, [] nats; NaN counts as bad.
+    saturation: share of saturated action entries, [].
+    num_actions: da.
+  """
+  healthy = entropy >= ENTROPY_FLOOR_PER_DIM * num_actions
+  healthy &= saturation <= SATURATION_LIMIT
+  strikes = jnp.where(healthy, 0, strikes + 1).astype(jnp.int32)
+  return AbortDecision(strikes, strikes >= PATIENCE)

@@ -1,0 +1,92 @@
+"""Influence of single steps on the repulsion: for advantages (A2) and rewards (C).
+
+By the policy gradient theorem a per-step reward `psi(x_t)` follows the total
+derivative of the divergence, visited states included; as a bonus on advantages it
+follows the part due to actions.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.repulsion import bounds
+from rlfb_jax.repulsion.divergences import DIVERGENCES, distance
+from rlfb_jax.repulsion.features import features
+from rlfb_jax.repulsion.gaussian import influence, shrink, weighted_moments
+from rlfb_jax.repulsion.options import RepulsionOptions
+from rlfb_jax.repulsion.pathwise import select_rows
+from rlfb_jax.repulsion.policy import keep, row_mask
+from rlfb_jax.repulsion.records import ClassStatistics
+
+
+def class_influences(
+  options: RepulsionOptions,
+  scope: str,
+  rows: jax.Array,
+  stats: ClassStatistics,
+  obs: jax.Array,
+  action: jax.Array,
+  mask: jax.Array | None,
+) -> tuple[jax.Array, jax.Array]:
+  """Distances and the influence of each step on them; no gradients.
+
+  Args:
+    options: direction and shrinkage.
+    scope: `conditional` or `joint`.
+    rows: classes asked for, [A] int.
+    stats: of the classes.
+    obs: raw observations of the current behaviour, [B, ds].
+    action: executed actions, [B, da].
+    mask: rows that count, [B] bool, or None.
+
+  Returns:
+    Distances [A] (not finite if the covariance cannot be factorised) and psi
+    [A, B], of mean 0 over unmasked rows and 0 on masked ones.
+  """
+  keep_row = row_mask(mask, obs)
+  num_states = obs.shape[-1]
+  x = features(stats.whitening, keep(keep_row, obs), keep(keep_row, action))
+  x = jax.lax.stop_gradient(x)
+  mean, cov = weighted_moments(x, keep_row.astype(x.dtype))
+  classes = select_rows(stats.gaussian, rows)
+
+  def distances(mean: jax.Array, shrunk: jax.Array) -> jax.Array:
+    parts = DIVERGENCES[options.direction](classes, mean, shrunk, num_states)
+    return distance(parts, options.direction, scope)
+
+  shrunk = shrink(cov, options.shrinkage, options.jitter)
+  u, pull_back = jax.vjp(distances, mean, shrunk)
+  mean_slope, cov_slope = jax.vmap(pull_back)(jnp.eye(rows.shape[0], dtype=x.dtype))
+  psi = jax.vmap(lambda g, s: influence(x, mean, cov, g, s, options.shrinkage))(
+    mean_slope, cov_slope
+  )
+  return u, jnp.where(keep_row & jnp.isfinite(u)[:, None], psi, 0)
+
+
+def bonus(
+  options: RepulsionOptions,
+  scope: str,
+  rows: jax.Array,
+  weights: jax.Array,
+  stats: ClassStatistics,
+  obs: jax.Array,
+  action: jax.Array,
+  mask: jax.Array | None,
+  clip: float | None,
+) -> jax.Array:
+  """`beta sum_i w_i Phi'(u_i) psi_i(x_b)`, [B], without gradient.
+
+  Args:
+    weights: omega of the rows, [A]; masked and gated classes are dropped here.
+    clip: bound of each |psi_i|, or None.
+    options, scope, rows, stats, obs, action, mask: see `class_influences`.
+  """
+  u, psi = class_influences(options, scope, rows, stats, obs, action, mask)
+  if clip is not None:
+    psi = jnp.clip(psi, -clip, clip)
+  live = stats.mask[rows] & stats.gate[rows] & jnp.isfinite(u)
+  size = stats.gaussian.mean.shape[-1] if scope == 'joint' else action.shape[-1]
+  kappa = options.kappa_per_dim * size
+  slopes = bounds.slopes(
+    jnp.where(live, u, 0), jnp.where(live, weights, 0), options.bound, kappa
+  )
+  return jax.lax.stop_gradient(options.beta * slopes @ psi)

@@ -1,0 +1,173 @@
+"""Options of the KL repulsion, its published presets, and their cross-checks."""
+
+import dataclasses
+
+from rlfb_jax.core.config import Options, option
+
+MOMENT_MODES = ('pathwise', 'ratio', 'influence', 'logged_only')
+HEAD_MODES = ('heads_unlikelihood', 'heads_gaussian')
+
+
+@dataclasses.dataclass(frozen=True)
+class RepulsionOptions(Options):
+  """How the policy is pushed away from the classes of badly rated behaviour.
+
+  The paper is "Human-Inspired Multi-Level Reinforcement Learning" (RbRL-KL,
+  arXiv 2501.07502); it leaves open how the policy's Gaussian depends on the
+  policy, which `kl_mode` decides.
+  """
+
+  kl_mode: str = option(
+    'pathwise',
+    'Where the gradient comes from: pathwise (actions re-sampled through the '
+    'policy), ratio (importance weights), heads_unlikelihood and heads_gaussian '
+    '(per-state action laws), influence (per-step reward), logged_only (none: '
+    'the control arm).',
+    choices=MOMENT_MODES[:2] + HEAD_MODES + MOMENT_MODES[2:],
+  )
+  kl_scope: str = option(
+    'conditional',
+    'Divergence of actions given states, or of states and actions together. '
+    'influence always uses the joint one: leaving bad states is its purpose.',
+    choices=('conditional', 'joint'),
+  )
+  sigma_grad: bool = option(
+    False,
+    'Let the repulsion change the policy standard deviation. The literal '
+    'gradient: it collapses the entropy.',
+  )
+  direction: str = option(
+    'forward',
+    'KL(class || policy), KL(policy || class), or 1 - Bhattacharyya coefficient.',
+    choices=('forward', 'reverse', 'bhattacharyya'),
+  )
+  beta: float = option(0.1, 'Strength of the repulsion, per nat.', low=0.0)
+  bound: str = option(
+    'saturating',
+    'Shape of the reward for distance: kappa (1 - exp(-KL / kappa)) per class, '
+    'the KL itself (paper), or the log of the weighted sum (public code).',
+    choices=('saturating', 'identity', 'logsum'),
+  )
+  kappa_per_dim: float = option(
+    5.0, 'Cap kappa in nats per dimension of the scope.', above=0.0
+  )
+  weights: str = option(
+    'geometric',
+    'Class weights: geometric 2^-i (paper), uniform with the same total, pooled '
+    '(one Gaussian over all included classes), reversed, hpml (public code).',
+    choices=('geometric', 'uniform', 'pooled', 'reversed', 'hpml'),
+  )
+  include_best: bool = option(False, 'Repel from the best class too, least of all.')
+  shuffled_labels: bool = option(
+    False, 'Control: permute the ratings among clips before fitting the classes.'
+  )
+  below_median: bool = option(
+    False,
+    'Repel only from classes below the median class that the reward model '
+    'predicts for the current rollout.',
+  )
+  statistics_steps: str = option(
+    'all',
+    'Steps of a rated segment that enter the class Gaussian.',
+    choices=('all', 'first_step'),
+  )
+  shrinkage: float = option(
+    0.1,
+    'alpha of (1 - alpha) S + alpha I in whitened space, on both sides.',
+    low=0.0,
+    high=1.0,
+  )
+  jitter: float = option(1e-6, 'Added to every covariance diagonal.', low=0.0)
+  min_segments: int = option(
+    8, 'Rated segments that a class needs before it repels.', low=1
+  )
+  kl_batch: int = option(1024, 'States in one evaluation of the term.', low=2)
+  refresh_every: int = option(
+    16, 'Minibatches that share one evaluated repulsion gradient.', low=1
+  )
+  gradient_budget: float = option(
+    0.5, 'Largest norm of the repulsion gradient over that of the RL loss.', low=0.0
+  )
+  approx_kl_gate: float = option(
+    0.05,
+    'The term is off for the rest of an iteration once the approximate '
+    'KL(old || new) of the policy exceeds this many nats.',
+    above=0.0,
+  )
+  ratio_form: str = option(
+    'shaping',
+    'ratio only: shape advantages inside the PPO clip, or add the re-weighted '
+    'divergence to the loss.',
+    choices=('shaping', 'objective'),
+  )
+  ratio_clip: float = option(
+    2.0, 'ratio only: importance ratios are clipped to [1/c, c].', above=1.0
+  )
+  influence_clip: float = option(
+    5.0, 'influence only: bound of the per-step influence of a class.', above=0.0
+  )
+  head_states: str = option(
+    'class',
+    'heads_gaussian only: average over states of the class or of the policy.',
+    choices=('class', 'policy'),
+  )
+
+
+PRESETS: dict[str, dict[str, object]] = {
+  # The printed method taken at its word; expect the entropy to collapse.
+  'paper_literal': {
+    'kl_scope': 'joint',
+    'bound': 'identity',
+    'beta': 1.0,
+    'shrinkage': 1e-3,
+    'sigma_grad': True,
+  },
+  # The only public code (EvelynDRose/HPML_Final), whose term has no gradient.
+  'hpml_code': {
+    'kl_mode': 'logged_only',
+    'kl_scope': 'joint',
+    'bound': 'logsum',
+    'beta': 1.0,
+    'shrinkage': 0.0,
+    'jitter': 1e-6,
+    'weights': 'hpml',
+    'statistics_steps': 'first_step',
+    'min_segments': 7,
+  },
+}
+
+
+def preset(name: str) -> RepulsionOptions:
+  """The options of a published variant.
+
+  Raises:
+    ValueError: if there is no such preset.
+  """
+  if name not in PRESETS:
+    raise ValueError(f'kl preset {name!r} is not one of {", ".join(sorted(PRESETS))}.')
+  return dataclasses.replace(RepulsionOptions(), **PRESETS[name])  # type: ignore[arg-type]
+
+
+def check(options: RepulsionOptions, num_classes: int) -> None:
+  """Cross-checks that need more than one value.
+
+  Raises:
+    ValueError: in one sentence, naming the value and what would work.
+  """
+  if num_classes < 2:
+    raise ValueError(f'num_classes={num_classes} must be at least 2; try 2.')
+  if options.kl_mode in HEAD_MODES and options.direction != 'forward':
+    raise ValueError(
+      f'kl_mode={options.kl_mode} knows one direction only, not '
+      f'{options.direction}; try direction=forward or kl_mode=pathwise.'
+    )
+  if options.weights == 'hpml' and options.include_best:
+    raise ValueError(
+      'weights=hpml brings its own class set and cannot be joined with '
+      'include_best; try weights=geometric.'
+    )
+  if options.kl_mode == 'heads_unlikelihood' and options.bound == 'logsum':
+    raise ValueError(
+      'bound=logsum needs a positive divergence, which heads_unlikelihood is '
+      'not; try bound=saturating.'
+    )

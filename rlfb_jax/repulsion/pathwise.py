@@ -1,0 +1,76 @@
+"""Option A: the divergence as a function of re-sampled actions.
+
+States are data; actions are drawn anew through the policy, so the gradient reaches
+the parameters by `da/dtheta`. The cross-covariance of actions with states is what
+tells `a = K s` from `a = -K s`, whose means agree.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.core.types import Key, Params
+from rlfb_jax.repulsion.divergences import DIVERGENCES, Parts, distance
+from rlfb_jax.repulsion.features import features
+from rlfb_jax.repulsion.gaussian import Gaussian, shrink, weighted_moments
+from rlfb_jax.repulsion.options import RepulsionOptions
+from rlfb_jax.repulsion.policy import Policy, PolicyBatch, distribution, keep, row_mask
+from rlfb_jax.repulsion.records import ClassStatistics
+
+
+def select_rows(gaussian: Gaussian, rows: jax.Array) -> Gaussian:
+  """The Gaussians of the given rows."""
+  return Gaussian(gaussian.mean[rows], gaussian.chol[rows])
+
+
+def sample_actions(
+  policy: Policy, params: Params, obs: jax.Array, key: Key, sigma_grad: bool
+) -> jax.Array:
+  """`tanh(mean + sg(std) eps)`, [B, da], with fresh noise."""
+  mean, log_std = distribution(policy, params, obs, sigma_grad)
+  noise = jax.random.normal(key, mean.shape, mean.dtype)
+  return jnp.tanh(mean + jnp.exp(log_std) * noise)
+
+
+def divergences(
+  options: RepulsionOptions,
+  stats: ClassStatistics,
+  rows: jax.Array,
+  obs: jax.Array,
+  action: jax.Array,
+  weights: jax.Array,
+) -> Parts:
+  """Divergences of the classes from weighted steps; also for other samplers.
+
+  Args:
+    options: direction and shrinkage.
+    stats: of the classes.
+    rows: classes asked for, [A] int.
+    obs: raw observations, [B, ds].
+    action: executed actions, [B, da], through which gradients flow.
+    weights: non-negative, [B].
+
+  Returns:
+    Parts of shape [A]; NaN if the policy's covariance cannot be factorised.
+  """
+  x = features(stats.whitening, obs, action)
+  mean, cov = weighted_moments(x, weights)
+  cov = shrink(cov, options.shrinkage, options.jitter)
+  classes = select_rows(stats.gaussian, rows)
+  return DIVERGENCES[options.direction](classes, mean, cov, obs.shape[-1])
+
+
+def class_distances(
+  options: RepulsionOptions,
+  policy: Policy,
+  rows: jax.Array,
+  params: Params,
+  stats: ClassStatistics,
+  batch: PolicyBatch,
+  key: Key,
+) -> jax.Array:
+  """Distance of the policy from each class asked for, [A]; see `divergences`."""
+  mask = row_mask(batch.mask, batch.obs)
+  obs = keep(mask, batch.obs)
+  action = sample_actions(policy, params, obs, key, options.sigma_grad)
+  parts = divergences(options, stats, rows, obs, action, mask.astype(obs.dtype))
+  return distance(parts, options.direction, options.kl_scope)

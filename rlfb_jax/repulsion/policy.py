@@ -1,0 +1,101 @@
+"""The policy as the repulsion sees it: a Normal squashed by tanh.
+
+A policy is any function `(params, raw observations [B, ds]) -> (mean, log_std)`, the
+law of the action before tanh; `log_std` may be [da] or [B, da].
+"""
+
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.core.types import Params
+
+Policy = Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
+
+# |a| above which an action counts as saturated: tanh's slope is then below 6 %.
+SATURATED = 0.97
+# Executed actions are pulled this far inside the box before atanh.
+BOX_MARGIN = 1e-6
+
+
+@flax.struct.dataclass
+class PolicyBatch:
+  """States that the policy visits, with what it did there.
+
+  Attributes:
+    obs: raw observations, [B, ds].
+    raw_action: actions before tanh, [B, da]; only for `kl_mode=ratio`.
+    log_prob: log density of the Normal at `raw_action` under the policy that
+      acted, without the tanh Jacobian (it cancels in the ratio), [B]; only for
+      `kl_mode=ratio`.
+    mask: rows that count, [B] bool; None means all.
+  """
+
+  obs: jax.Array
+  raw_action: jax.Array | None = None
+  log_prob: jax.Array | None = None
+  mask: jax.Array | None = None
+
+
+def row_mask(mask: jax.Array | None, rows: jax.Array) -> jax.Array:
+  """The mask, or all ones where it is None, [B] bool."""
+  return jnp.ones(rows.shape[0], bool) if mask is None else mask.astype(bool)
+
+
+def keep(mask: jax.Array, rows: jax.Array) -> jax.Array:
+  """Rows [B, ...] with zeros where masked, so that hidden NaNs stay harmless."""
+  return jnp.where(mask.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0)
+
+
+def distribution(
+  policy: Policy, params: Params, obs: jax.Array, sigma_grad: bool
+) -> tuple[jax.Array, jax.Array]:
+  """Mean and log-std, both [B, da]; without `sigma_grad` the log-std is constant.
+
+  Raising a forward KL by way of the variance has no bound and is always the
+  cheapest way, so that by default only the mean may answer.
+  """
+  mean, log_std = policy(params, obs)
+  log_std = jnp.broadcast_to(log_std, mean.shape)
+  return mean, log_std if sigma_grad else jax.lax.stop_gradient(log_std)
+
+
+def normal_log_prob(
+  mean: jax.Array, log_std: jax.Array, raw_action: jax.Array
+) -> jax.Array:
+  """Log density of the Normal before tanh, [B]."""
+  z = (raw_action - mean) * jnp.exp(-log_std)
+  return jnp.sum(-(z**2) / 2 - log_std - jnp.log(2 * jnp.pi) / 2, axis=-1)
+
+
+def log_tanh_slope(raw_action: jax.Array) -> jax.Array:
+  """`ln(1 - tanh(z)^2)` by element, without overflow or cancellation."""
+  return 2 * (jnp.log(2.0) - raw_action - jax.nn.softplus(-2 * raw_action))
+
+
+def unsquash(action: jax.Array, margin: float = BOX_MARGIN) -> jax.Array:
+  """`atanh` of actions pulled inside the box by `margin`."""
+  return jnp.arctanh(jnp.clip(action, -1 + margin, 1 - margin))
+
+
+def squashed_log_prob(
+  mean: jax.Array, log_std: jax.Array, action: jax.Array
+) -> jax.Array:
+  """Log density of the executed action in the box (-1, 1)^da, [B]."""
+  raw = unsquash(action)
+  return normal_log_prob(mean, log_std, raw) - jnp.sum(log_tanh_slope(raw), axis=-1)
+
+
+def squashed_entropy(
+  mean: jax.Array, log_std: jax.Array, noise: jax.Array
+) -> jax.Array:
+  """Entropy of the executed action in nats, [B]; one noise draw [B, da] a row.
+
+  At most `da ln 2` (uniform on the box); falls with the standard deviation and
+  with saturation alike, which the entropy of the Normal alone would not show.
+  """
+  raw = mean + jnp.exp(log_std) * noise
+  normal = jnp.sum(log_std + (1 + jnp.log(2 * jnp.pi)) / 2, axis=-1)
+  return normal + jnp.sum(log_tanh_slope(raw), axis=-1)

@@ -1,0 +1,62 @@
+"""Option A2: the divergence as a function of importance weights.
+
+Stored steps are kept and weighted by `pi / pi_old`. The gradient is a policy
+gradient whose advantage is the influence function, so the same push can be given
+inside PPO's clip by adding that influence to the advantages.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.core.types import Key, Params
+from rlfb_jax.repulsion.divergences import distance
+from rlfb_jax.repulsion.options import RepulsionOptions
+from rlfb_jax.repulsion.pathwise import divergences
+from rlfb_jax.repulsion.policy import (
+  Policy,
+  PolicyBatch,
+  distribution,
+  keep,
+  normal_log_prob,
+  row_mask,
+)
+from rlfb_jax.repulsion.records import ClassStatistics
+
+
+def importance_weights(
+  options: RepulsionOptions,
+  policy: Policy,
+  params: Params,
+  batch: PolicyBatch,
+  mask: jax.Array,
+) -> jax.Array:
+  """`clip(pi / pi_old, 1/c, c)`, zero where masked, [B]; sg on sigma by default."""
+  if batch.raw_action is None or batch.log_prob is None:
+    raise ValueError(
+      'kl_mode=ratio needs raw_action and log_prob in the batch, but one is None.'
+    )
+  mean, log_std = distribution(
+    policy, params, keep(mask, batch.obs), options.sigma_grad
+  )
+  log_prob = normal_log_prob(mean, log_std, keep(mask, batch.raw_action))
+  log_ratio = jnp.where(mask, log_prob - batch.log_prob, 0)
+  limit = jnp.log(options.ratio_clip)
+  return jnp.exp(jnp.clip(log_ratio, -limit, limit)) * mask
+
+
+def class_distances(
+  options: RepulsionOptions,
+  policy: Policy,
+  rows: jax.Array,
+  params: Params,
+  stats: ClassStatistics,
+  batch: PolicyBatch,
+  key: Key,
+) -> jax.Array:
+  """Distance of the re-weighted steps from each class asked for, [A]."""
+  del key  # Nothing is drawn: actions are those taken.
+  mask = row_mask(batch.mask, batch.obs)
+  weights = importance_weights(options, policy, params, batch, mask)
+  action = jnp.tanh(keep(mask, jnp.asarray(batch.raw_action)))
+  parts = divergences(options, stats, rows, keep(mask, batch.obs), action, weights)
+  return distance(parts, options.direction, options.kl_scope)

@@ -1,0 +1,97 @@
+"""What is remembered about the rating classes between two labelling sessions."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.repulsion.features import Whitening, identity_whitening
+from rlfb_jax.repulsion.gaussian import Gaussian
+from rlfb_jax.repulsion.options import RepulsionOptions
+
+
+@flax.struct.dataclass
+class ClassSamples:
+  """Steps drawn from each class, for modes that visit the states of a class.
+
+  Attributes:
+    obs: raw observations, [R, M, ds].
+    action: executed actions, [R, M, da].
+  """
+
+  obs: jax.Array
+  action: jax.Array
+
+
+@flax.struct.dataclass
+class ConditionalHeads:
+  """Ridge-linear law of the unsquashed action given the whitened state, per class.
+
+  Attributes:
+    gain: [R, da, ds].
+    offset: [R, da].
+    log_std: residual, [R, da], floored.
+  """
+
+  gain: jax.Array
+  offset: jax.Array
+  log_std: jax.Array
+
+
+@flax.struct.dataclass
+class ClassStatistics:
+  """What is known about the rating classes, with R = n + 1 rows.
+
+  Row i < n is rating class i; row n pools all classes that repel.
+
+  Attributes:
+    whitening: frozen feature scales.
+    gaussian: laws of `[s~; a~]`, [R, d] and [R, d, d]; standard normal where the
+      mask is closed.
+    num_segments: rated segments, [R] int32.
+    num_rows: rows behind each Gaussian, [R] int32.
+    mask: enough segments and a finite factor, [R] bool.
+    gate: whether the class may repel now; open unless `below_median`, [R] bool.
+    samples: only for head modes, else None.
+    heads: only for `heads_gaussian`, else None.
+  """
+
+  whitening: Whitening
+  gaussian: Gaussian
+  num_segments: jax.Array
+  num_rows: jax.Array
+  mask: jax.Array
+  gate: jax.Array
+  samples: ClassSamples | None = None
+  heads: ConditionalHeads | None = None
+
+
+def empty(
+  options: RepulsionOptions, num_classes: int, num_states: int, num_actions: int
+) -> ClassStatistics:
+  """Statistics before the first ratings: right shapes, all masks closed."""
+  rows, d = num_classes + 1, num_states + num_actions
+  samples = heads = None
+  if options.kl_mode.startswith('heads'):
+    samples = ClassSamples(
+      obs=jnp.zeros((rows, options.kl_batch, num_states)),
+      action=jnp.zeros((rows, options.kl_batch, num_actions)),
+    )
+  if options.kl_mode == 'heads_gaussian':
+    heads = ConditionalHeads(
+      gain=jnp.zeros((rows, num_actions, num_states)),
+      offset=jnp.zeros((rows, num_actions)),
+      log_std=jnp.zeros((rows, num_actions)),
+    )
+  return ClassStatistics(
+    whitening=identity_whitening(num_states, num_actions),
+    gaussian=Gaussian(
+      mean=jnp.zeros((rows, d)),
+      chol=jnp.broadcast_to(jnp.eye(d), (rows, d, d)),
+    ),
+    num_segments=jnp.zeros(rows, jnp.int32),
+    num_rows=jnp.zeros(rows, jnp.int32),
+    mask=jnp.zeros(rows, bool),
+    gate=jnp.ones(rows, bool),
+    samples=samples,
+    heads=heads,
+  )
