@@ -89,7 +89,7 @@ def test_a_wrong_line_is_refused_in_one_sentence(argv, sentence):
 
 
 def test_a_sections_own_check_speaks_of_flags():
-  with pytest.raises(ValueError, match='^--kl_weight=0.1 is too.*try --kl_weight=1.$'):
+  with pytest.raises(ValueError, match=r'^--kl_weight=0.1 is too.*try --kl_weight=1.$'):
     parse('--kl_sizes=1,2,3,4')
 
 
