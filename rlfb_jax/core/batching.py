@@ -1,4 +1,4 @@
-"""Work that is rarely needed, and costs nothing when it is not, under vmap too."""
+"""How a function meets `jax.vmap`, where the default rule would be wasteful."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -57,12 +57,47 @@ def update_rows_if_any(
 
   @guarded.def_vmap
   def batched(axis_size: int, in_batched: list[Any], *args: Any) -> tuple[Tree, Any]:
-    def broadcast(x: jax.Array, is_batched: bool) -> jax.Array:
-      return x if is_batched else jnp.broadcast_to(x, (axis_size, *x.shape))
-
-    mask, operand, default = jax.tree.map(broadcast, args, tuple(in_batched))
+    mask, operand, default = _broadcast(axis_size, in_batched, args)
     # Once more through the guard, so that the next vmap outside finds it too.
     out = update_rows_if_any(jax.vmap(function), mask, operand, default)
     return out, jax.tree.map(lambda _: True, out)
 
   return guarded(mask, operand, default)
+
+
+def fold_vmap(function: Callable[..., Tree]) -> Callable[..., Tree]:
+  """Makes `function` see one batch axis, however many `jax.vmap` surround it.
+
+  Args:
+    function: pure; its arguments' and results' leaves all lead with one batch axis,
+      [N, ...], whose rows do not affect each other. It may close over constants, not
+      over values that are being traced.
+
+  Returns:
+    The same function, which under vmap of size S runs once, on [S * N, ...].
+  """
+
+  @custom_vmap
+  def folded(*args: Any) -> Tree:
+    return function(*args)
+
+  @folded.def_vmap
+  def batched(axis_size: int, in_batched: list[Any], *args: Any) -> tuple[Tree, Any]:
+    args = _broadcast(axis_size, in_batched, args)
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), args)
+    out = fold_vmap(function)(*flat)
+    out = jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), out)
+    return out, jax.tree.map(lambda _: True, out)
+
+  return folded
+
+
+def _broadcast(
+  axis_size: int, in_batched: list[Any], args: tuple[Any, ...]
+) -> tuple[Any, ...]:
+  """Arguments of a vmap rule, the unbatched ones repeated along the new axis."""
+
+  def broadcast(x: jax.Array, is_batched: bool) -> jax.Array:
+    return x if is_batched else jnp.broadcast_to(x, (axis_size, *x.shape))
+
+  return jax.tree.map(broadcast, args, tuple(in_batched))

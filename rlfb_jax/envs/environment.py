@@ -1,5 +1,7 @@
 """A task on an engine: the batched environment that methods see."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -111,7 +113,8 @@ class MujocoEnvironment:
     physics, next_obs = update_rows_if_any(
       restart, truncated, start_key, (physics, obs)
     )
-    return state.replace(
+    return dataclasses.replace(
+      state,
       physics=physics,
       obs=next_obs,
       env_reward=reward,

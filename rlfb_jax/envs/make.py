@@ -76,6 +76,10 @@ def _make_physics(task: Task, options: PhysicsOptions) -> Physics:
   if engine == 'native':
     return NativePhysics(model, options.num_threads)
   # Imported on demand: mjx takes seconds to import.
-  from rlfb_jax.physics.mjx import MjxPhysics
+  from rlfb_jax.physics.mjx import FAST_ITERATIONS, MjxPhysics
 
-  return MjxPhysics(model, impl=options.impl, solver=options.solver)
+  iterations = None
+  if options.solver == 'fast':
+    domain = next(d for d in FAST_ITERATIONS if task.name.startswith(d))
+    iterations = FAST_ITERATIONS[domain]
+  return MjxPhysics(model, options.impl, iterations)

@@ -1,0 +1,200 @@
+"""MuJoCo XLA: physics compiled with the rest, the engine for GPUs and TPUs."""
+
+import contextlib
+import copy
+import functools
+import importlib.util
+import io
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from rlfb_jax.core.batching import fold_vmap
+from rlfb_jax.physics.base import PhysicsState
+
+with contextlib.redirect_stdout(io.StringIO()):  # It prints where warp is missing.
+  from mujoco import mjx
+
+# Constraint solver iterations and line search iterations of the preset `fast`, by
+# domain; for walker and cheetah those of MuJoCo Playground's models. A few Newton
+# iterations are nearly always enough from a warm start.
+FAST_ITERATIONS = {
+  'cartpole': (1, 4),
+  'ball_in_cup': (2, 5),
+  'finger': (4, 8),
+  'cheetah': (4, 8),
+  'walker': (2, 5),
+  'quadruped': (4, 8),
+}
+
+_INTEGRATORS = {
+  mujoco.mjtIntegrator.mjINT_EULER: mjx.euler,
+  mujoco.mjtIntegrator.mjINT_RK4: mjx.rungekutta4,
+  mujoco.mjtIntegrator.mjINT_IMPLICITFAST: mjx.implicit,
+}
+
+# What one step needs of the last: everything else in `mjx.Data` is computed anew.
+_SAVED = ('time', 'qpos', 'qvel', 'act', 'qacc_warmstart')
+
+Saved = dict[str, jax.Array]
+
+
+class MjxPhysics:
+  """`mujoco.mjx` behind the `Physics` contract.
+
+  The engine state is a dictionary of the few `mjx.Data` fields that a step reads
+  (time, qpos, qvel, act, qacc_warmstart), float32. A simulation that diverges
+  shows NaN. Under `jax.vmap` all axes are folded into one batch.
+  """
+
+  def __init__(
+    self,
+    model: mujoco.MjModel,
+    impl: str = 'jax',
+    iterations: tuple[int, int] | None = None,
+  ):
+    """Puts a model on the device.
+
+    Args:
+      model: the model, with the sensors that its task reads.
+      impl: `jax`, or `warp` (NVIDIA GPUs; steps alone, resets and sensors are
+        `jax` there too).
+      iterations: at most so many iterations of the constraint solver and of its
+        line search; None keeps the model's own.
+
+    Raises:
+      ValueError: if `impl` is unknown or not installed, or if MJX lacks the
+        model's integrator.
+    """
+    if impl not in ('jax', 'warp'):
+      raise ValueError(f'impl={impl} is not one of jax, warp.')
+    if impl == 'warp' and importlib.util.find_spec('warp') is None:
+      raise ValueError(
+        'impl=warp needs the package warp-lang, which is not installed; try'
+        ' `pip install "rlfb-jax[warp]"`, or impl=jax.'
+      )
+    if model.opt.integrator not in _INTEGRATORS:
+      name = mujoco.mjtIntegrator(model.opt.integrator).name
+      raise ValueError(
+        f'integrator={name} is not known to MJX; try Euler, RK4 or implicitfast.'
+      )
+    self.model = model
+    self.impl = impl
+    self.iterations = iterations
+    adapted = copy.copy(model)
+    # Energy is only reported, never used, and MJX refuses to report it.
+    adapted.opt.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_ENERGY)
+    if iterations is not None:
+      adapted.opt.iterations, adapted.opt.ls_iterations = iterations
+    self._adapted = adapted
+    self._mjx_model = mjx.put_model(adapted, impl='jax')
+    self._warp_model = mjx.put_model(adapted, impl='warp') if impl == 'warp' else None
+    self._template = mjx.make_data(adapted, impl='jax')
+    resting = copy.copy(adapted)
+    resting.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ACTUATION)
+    self._resting_model = mjx.put_model(resting, impl='jax')
+    needs_stage = model.sensor_needstage
+    self._reads_forces = bool(np.any(needs_stage == mujoco.mjtStage.mjSTAGE_ACC.value))
+
+  def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+    return MjxPhysics, (self.model, self.impl, self.iterations)
+
+  def init(self, qpos: jax.Array, qvel: jax.Array, act: jax.Array) -> PhysicsState:
+    """States at rest in time 0, forward quantities computed, actuation off.
+
+    Args:
+      qpos: [N, nq]; qvel: [N, nv]; act: [N, na].
+    """
+
+    def init_one(qpos: jax.Array, qvel: jax.Array, act: jax.Array) -> PhysicsState:
+      data = self._template.replace(qpos=qpos, qvel=qvel, act=act)
+      sensordata = data.sensordata
+      if self._reads_forces:
+        sensordata = mjx.forward(self._resting_model, data).sensordata
+      saved = {name: getattr(data, name) for name in _SAVED}
+      return self._finish(saved, sensordata)
+
+    start = [jnp.asarray(x, jnp.float32) for x in (qpos, qvel, act)]
+    return fold_vmap(jax.vmap(init_one))(*start)
+
+  def step(self, state: PhysicsState, ctrl: jax.Array, substeps: int) -> PhysicsState:
+    """Advances by `substeps` physics steps under constant controls [N, nu].
+
+    Args:
+      state: where to start; only its `engine` is read.
+      ctrl: [N, nu]; beyond its range it is clipped.
+      substeps: physics steps, at least 1.
+    """
+
+    def step_all(saved: Saved, ctrl: jax.Array) -> PhysicsState:
+      advance = self._advance_jax
+      if self.impl == 'warp':
+        # Warp keeps the contacts of all simulations in one array of a fixed size.
+        contacts = max(1, self._template._impl.ncon) * ctrl.shape[0]
+        rows = max(1, self._template._impl.nefc)
+        template = mjx.make_data(
+          self._adapted, impl='warp', naconmax=contacts, njmax=rows
+        )
+        advance = functools.partial(self._advance_warp, template)
+      saved, sensordata = jax.vmap(lambda s, c: advance(s, c, substeps))(saved, ctrl)
+      return jax.vmap(self._finish)(saved, sensordata)
+
+    return fold_vmap(step_all)(state.engine, jnp.asarray(ctrl, jnp.float32))
+
+  def _advance_jax(
+    self, saved: Saved, ctrl: jax.Array, substeps: int
+  ) -> tuple[Saved, jax.Array]:
+    """One simulation after `substeps`, and its sensors during the last of them."""
+    integrate = _INTEGRATORS[self.model.opt.integrator]
+
+    def substep(
+      carry: tuple[Saved, jax.Array], _: None
+    ) -> tuple[tuple[Saved, jax.Array], None]:
+      data = self._template.replace(**carry[0], ctrl=ctrl)
+      data = mjx.forward(self._mjx_model, data)
+      # Read before the integrator: Runge-Kutta's inner stages run them as well.
+      sensordata = data.sensordata
+      data = integrate(self._mjx_model, data)
+      return ({name: getattr(data, name) for name in _SAVED}, sensordata), None
+
+    start = saved, self._template.sensordata
+    return jax.lax.scan(substep, start, None, length=substeps)[0]
+
+  def _advance_warp(
+    self, template: mjx.Data, saved: Saved, ctrl: jax.Array, substeps: int
+  ) -> tuple[Saved, jax.Array]:
+    """As `_advance_jax`, in Warp's kernels."""
+    data = template.replace(**saved, ctrl=ctrl)
+
+    def substep(data: mjx.Data, _: None) -> tuple[mjx.Data, None]:
+      return mjx.step(self._warp_model, data), None
+
+    data = jax.lax.scan(substep, data, None, length=substeps)[0]
+    return {name: getattr(data, name) for name in _SAVED}, data.sensordata
+
+  def _finish(self, saved: Saved, sensordata: jax.Array) -> PhysicsState:
+    """Brings what depends on position and velocity up to date, as `mj_step1`.
+
+    Args:
+      saved: one simulation's engine state.
+      sensordata: sensors of the last substep, [ns]; of these the acceleration,
+        force and touch sensors stay.
+    """
+    model = self._mjx_model
+    data = self._template.replace(**saved, sensordata=sensordata)
+    # What no sensor reads, such as the constraints, the compiler removes.
+    data = mjx.sensor_pos(model, mjx.fwd_position(model, data))
+    data = mjx.sensor_vel(model, mjx.fwd_velocity(model, data))
+    contact = data._impl.contact
+    touching = contact.dist < contact.includemargin
+    return PhysicsState(
+      qpos=data.qpos,
+      qvel=data.qvel,
+      act=data.act,
+      sensordata=data.sensordata,
+      num_contacts=touching.sum(dtype=jnp.int32),
+      engine=saved,
+    )
