@@ -1,0 +1,85 @@
+"""Which of the candidate clips to ask about.
+
+Strategies share one signature, `(key, ensemble_r_hat, candidates, k) -> [k]`:
+indices into the candidates, none twice. `ensemble_r_hat(clip)` gives every member's
+reward of every step, [K, P, H].
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.core.types import Key
+from rlfb_jax.feedback.clips import Clip
+
+EnsembleReward = Callable[[Clip], jax.Array]
+QueryStrategy = Callable[[Key, EnsembleReward, Clip, int], jax.Array]
+
+SPREAD_FLOOR = 1e-6
+
+
+def _check(candidates: Clip, k: int) -> None:
+  if k > candidates.size:
+    raise ValueError(
+      f'{k} queries cannot be chosen from {candidates.size} candidates; ask for at '
+      f'most {candidates.size}.'
+    )
+
+
+def uniform(
+  key: Key, ensemble_r_hat: EnsembleReward, candidates: Clip, k: int
+) -> jax.Array:
+  """Any k, [k] int32. The first session always asks so: r_hat knows nothing yet."""
+  del ensemble_r_hat
+  _check(candidates, k)
+  return jax.random.permutation(key, candidates.size)[:k].astype(jnp.int32)
+
+
+def member_spread(returns: jax.Array, normalise: bool) -> jax.Array:
+  """How much the members disagree on each segment, [K, P] -> [P].
+
+  Args:
+    returns: predicted return of each segment by each member.
+    normalise: map each member's returns over the candidates to [0, 1] first. The
+      rating loss fixes a member only up to a positive affine map, so raw returns
+      would compare arbitrary scales.
+
+  Returns:
+    Population standard deviation over members.
+  """
+  if normalise:
+    low = jnp.min(returns, axis=1, keepdims=True)
+    high = jnp.max(returns, axis=1, keepdims=True)
+    returns = (returns - low) / (high - low + SPREAD_FLOOR)
+  return jnp.std(returns, axis=0)
+
+
+def _disagreement(normalise: bool) -> QueryStrategy:
+  def choose(
+    key: Key, ensemble_r_hat: EnsembleReward, candidates: Clip, k: int
+  ) -> jax.Array:
+    del key
+    _check(candidates, k)
+    returns = jnp.sum(ensemble_r_hat(candidates), axis=-1)
+    return jax.lax.top_k(member_spread(returns, normalise), k)[1].astype(jnp.int32)
+
+  return choose
+
+
+disagreement = _disagreement(normalise=True)
+disagreement_raw = _disagreement(normalise=False)
+
+STRATEGIES: Mapping[str, QueryStrategy] = MappingProxyType(
+  {
+    'uniform': uniform,
+    'disagreement': disagreement,  # on min-max normalised returns
+    'disagreement_raw': disagreement_raw,  # on plain sums, as in the public code
+  }
+)
+
+
+def pool_size(strategy: str, k: int, large_batch: int) -> int:
+  """Candidates to draw for k queries: `large_batch` times k where one can choose."""
+  return k if strategy == 'uniform' else k * large_batch

@@ -1,0 +1,154 @@
+"""A scripted teacher that rates segments by their true return."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.core.config import Options, option
+from rlfb_jax.core.types import Key
+
+
+@dataclasses.dataclass(frozen=True)
+class RaterOptions(Options):
+  """Who rates, and how well. The defaults are the perfect rater of the papers.
+
+  The imperfections carry B-Pref's (Lee et al. 2021) over from pairs to ratings.
+  """
+
+  num_classes: int = option(4, 'Rating classes n, from 0 (worst) to n-1.', low=2)
+  max_return: float = option(
+    0.0,
+    'G_max, the segment return that fills the rating scale; 0 takes the value of '
+    'the task.',
+    low=0.0,
+  )
+  mistake: float = option(
+    0.0, 'Probability that a rating is replaced by a wrong one.', low=0.0, high=1.0
+  )
+  mistake_kind: str = option(
+    'neighbour',
+    'A wrong rating is one class off (at the ends of the scale, inwards), or any '
+    'other class alike.',
+    choices=('neighbour', 'uniform'),
+  )
+  return_noise: float = option(
+    0.0,
+    'Std of Gaussian noise on the return that the rater perceives, as a fraction '
+    'of G_max.',
+    low=0.0,
+  )
+  skip: float = option(
+    0.0,
+    'eps_skip: segments whose return is at most this fraction of the average '
+    'segment of recent episodes get no answer.',
+    low=0.0,
+  )
+  gamma: float = option(
+    1.0,
+    'Myopia: the reward j steps before the end of the segment weighs gamma^j.',
+    above=0.0,
+    high=1.0,
+  )
+
+
+class Ratings(NamedTuple):
+  """Answers to B segments; leaves [B].
+
+  Attributes:
+    rating: class 0..n-1, int32; meaningless where skipped.
+    skipped: the rater gave no answer, bool.
+    segment_return: true undiscounted return, float32.
+  """
+
+  rating: jax.Array
+  skipped: jax.Array
+  segment_return: jax.Array
+
+
+def bin_return(
+  segment_return: jax.Array, max_return: float | jax.Array, num_classes: int
+) -> jax.Array:
+  """min(n-1, floor(n G / G_max)), and 0 below 0: equal bins of [0, G_max].
+
+  Counts the thresholds i G_max / n that G reaches, compared as n G >= i G_max: both
+  sides are one rounding away from numbers that are equal at a threshold, so an exact
+  threshold is in the upper class in float32 too. A division could be compiled into
+  a product with a rounded reciprocal. (The public code leaves gaps of 1e-4 above its
+  thresholds, in which a segment is rated 0.)
+
+  Args:
+    segment_return: G, [B].
+    max_return: G_max > 0.
+    num_classes: n.
+
+  Returns:
+    [B] int32.
+  """
+  steps = jnp.arange(1, num_classes, dtype=jnp.float32)
+  reached = num_classes * segment_return[:, None] >= steps * max_return
+  return jnp.sum(reached, axis=-1, dtype=jnp.int32)
+
+
+def perceived_return(env_rewards: jax.Array, gamma: float) -> jax.Array:
+  """What a myopic rater sees, [B, H] -> [B].
+
+  B-Pref weighs step j by gamma^(H-1-j). That alone would shrink every return and
+  with it every rating, so the weights are scaled to sum to H: a constant reward is
+  rated alike at every gamma.
+  """
+  if gamma == 1.0:
+    return jnp.sum(env_rewards, axis=-1)
+  horizon = env_rewards.shape[-1]
+  weights = gamma ** jnp.arange(horizon - 1, -1, -1, dtype=jnp.float32)
+  return env_rewards @ (weights * (horizon / jnp.sum(weights)))
+
+
+def _wrong_rating(
+  key: Key, rating: jax.Array, num_classes: int, kind: str
+) -> jax.Array:
+  if kind == 'uniform':
+    shift = jax.random.randint(key, rating.shape, 1, num_classes)
+    return (rating + shift) % num_classes
+  step = jnp.where(jax.random.bernoulli(key, 0.5, rating.shape), 1, -1)
+  step = jnp.where(rating == 0, 1, jnp.where(rating == num_classes - 1, -1, step))
+  return rating + step
+
+
+def rate(
+  key: Key,
+  env_rewards: jax.Array,
+  options: RaterOptions,
+  max_return: float | jax.Array,
+  mean_segment_return: float | jax.Array = 0.0,
+) -> Ratings:
+  """Rates segments by their true rewards.
+
+  Order, as in B-Pref: skip by the plain return, myopia, noise, rating, mistake.
+
+  Args:
+    key: randomness, consumed; the perfect rater ignores it.
+    env_rewards: true rewards, [B, H].
+    options: who rates.
+    max_return: G_max of the task, > 0; used where `options.max_return` is 0.
+    mean_segment_return: true return of recent episodes times H over their length,
+      the scale of `options.skip`.
+  """
+  noise_key, mistake_key, wrong_key = jax.random.split(key, 3)
+  if options.max_return > 0:
+    max_return = options.max_return
+  plain = jnp.sum(env_rewards, axis=-1)
+  skipped = jnp.zeros(plain.shape, bool)
+  if options.skip > 0:
+    skipped = plain <= options.skip * mean_segment_return
+  seen = perceived_return(env_rewards, options.gamma)
+  if options.return_noise > 0:
+    noise = jax.random.normal(noise_key, seen.shape)
+    seen = seen + options.return_noise * max_return * noise
+  rating = bin_return(seen, max_return, options.num_classes)
+  if options.mistake > 0:
+    wrong = _wrong_rating(wrong_key, rating, options.num_classes, options.mistake_kind)
+    slips = jax.random.bernoulli(mistake_key, options.mistake, rating.shape)
+    rating = jnp.where(slips, wrong, rating)
+  return Ratings(rating, skipped, plain)

@@ -1,0 +1,141 @@
+"""When to ask for labels, and for how many. Plain Python, between chunks."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from rlfb_jax.core.config import Options, option
+from rlfb_jax.feedback.queries import STRATEGIES
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleOptions(Options):
+  """The label budget. Defaults: walker in rating-based RL's public scripts."""
+
+  label_budget: int = option(1000, 'Labels asked for in the whole run.', low=1)
+  labels_per_session: int = option(
+    100, 'Labels asked for at a time; the last session takes what is left.', low=1
+  )
+  session_interval: int = option(
+    20_000,
+    'Environment steps, over all environments, that must pass between sessions; '
+    'rounded up to whole rollouts.',
+    low=1,
+  )
+  at_episode_end: bool = option(
+    True,
+    'Sessions also wait for the end of an episode, as in the public code (all '
+    'environments end together).',
+  )
+  pretrain_steps: int = option(
+    32_000,
+    'Environment steps of unsupervised pre-training before the first session; '
+    'rounded up to whole rollouts.',
+    low=0,
+  )
+  segment_steps: int = option(50, 'Control steps in a clip, H.', low=1)
+  query: str = option(
+    'disagreement',
+    'How clips are chosen after the first session, which is uniform.',
+    choices=tuple(STRATEGIES),
+  )
+  large_batch: int = option(
+    10, 'Candidates per query that disagreement chooses from.', low=1
+  )
+
+
+# The public scripts' settings; they differ by task.
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+  {
+    'walker': MappingProxyType(
+      {
+        'label_budget': 1000,
+        'labels_per_session': 100,
+        'session_interval': 20_000,
+        'query': 'disagreement',
+      }
+    ),
+    'quadruped': MappingProxyType(
+      {
+        'label_budget': 2000,
+        'labels_per_session': 200,
+        'session_interval': 30_000,
+        'query': 'uniform',
+      }
+    ),
+  }
+)
+
+
+class Session(NamedTuple):
+  """One request for labels.
+
+  Attributes:
+    env_steps: when, in environment steps over all environments.
+    num_labels: how many to ask for.
+    asked: how many will have been asked for afterwards.
+    query: strategy's name.
+  """
+
+  env_steps: int
+  num_labels: int
+  asked: int
+  query: str
+
+
+def _round_up(value: int, unit: int) -> int:
+  return math.ceil(value / unit) * unit
+
+
+def pretrain_rollouts(options: ScheduleOptions, rollout_env_steps: int) -> int:
+  """Whole rollouts that pre-training takes."""
+  return math.ceil(options.pretrain_steps / rollout_env_steps)
+
+
+def label_schedule(
+  options: ScheduleOptions,
+  *,
+  total_env_steps: int,
+  rollout_env_steps: int,
+  episode_env_steps: int,
+) -> tuple[Session, ...]:
+  """All sessions of a run.
+
+  The first follows pre-training (with none: the first rollout); later ones come as
+  soon as the interval has passed, an episode has ended (`at_episode_end`) and a
+  rollout is complete. With 32 environments and 1000-step episodes, intervals of
+  20,000 and 30,000 both mean every 32,000 steps. Skipped queries count as asked.
+
+  Args:
+    options: budget and interval.
+    total_env_steps: length of the run; a session at or after it could not be used
+      and is left out.
+    rollout_env_steps: T x N of one rollout.
+    episode_env_steps: N x episode length.
+
+  Raises:
+    ValueError: if the run leaves no room for any session.
+  """
+
+  def fires_at(due: int) -> int:
+    if options.at_episode_end:
+      due = _round_up(due, episode_env_steps)
+    return _round_up(due, rollout_env_steps)
+
+  sessions: list[Session] = []
+  asked = 0
+  at = fires_at(max(options.pretrain_steps, rollout_env_steps))
+  while at < total_env_steps and asked < options.label_budget:
+    num_labels = min(options.labels_per_session, options.label_budget - asked)
+    asked += num_labels
+    query = options.query if sessions else 'uniform'
+    sessions.append(Session(at, num_labels, asked, query))
+    at = fires_at(at + options.session_interval)
+  if not sessions:
+    raise ValueError(
+      f'total_env_steps={total_env_steps} ends before the first labels, which are '
+      f'asked for at {at} steps; try {at + rollout_env_steps} or more.'
+    )
+  return tuple(sessions)

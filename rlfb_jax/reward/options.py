@@ -1,0 +1,86 @@
+"""Options of the learned reward: network, rating loss and training."""
+
+import dataclasses
+
+from rlfb_jax.core.config import Options, option
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardOptions(Options):
+  """What `r_hat` is and how labels train it.
+
+  Defaults are those of rating-based RL (White et al. 2024, public code
+  `reward_model.py`), which it shares with PEBBLE and PrefPPO (B-Pref).
+  """
+
+  ensemble_size: int = option(3, 'Members of the reward ensemble.', low=1)
+  hidden_size: int = option(256, 'Width of the hidden layers.', low=1)
+  hidden_layers: int = option(3, 'Number of hidden layers.', low=1)
+  whiten: bool = option(
+    True,
+    'Whiten observations by the mean and std of all labelled clips, frozen '
+    'between labelling sessions; off feeds raw observations, as PEBBLE does.',
+  )
+  whiten_clip: float = option(10.0, 'Bound on whitened observations.', above=0.0)
+  aggregation: str = option(
+    'mean',
+    'What the agent is paid, from the outputs of the members.',
+    choices=('mean', 'min', 'mean_minus_std', 'mean_plus_std'),
+  )
+  aggregation_weight: float = option(
+    1.0, 'Factor of the std in mean_minus_std and mean_plus_std.', low=0.0
+  )
+  standardise: bool = option(
+    False,
+    'Shift and scale each member to mean 0 and std 1 over the labelled steps '
+    '(the rating loss fixes a member only up to a positive affine map).',
+  )
+  learning_rate: float = option(3e-4, 'Adam step size.', above=0.0)
+  max_passes: int = option(
+    100, 'Most passes over all labels in one labelling session.', low=1
+  )
+  minibatch_size: int = option(128, 'Segments in one gradient step.', low=2)
+  stop_accuracy: float = option(
+    0.97,
+    'A session ends after a pass whose training accuracy, mean over members, '
+    'exceeds this.',
+    above=0.0,
+    high=1.0,
+  )
+  min_ragged: int = option(
+    32,
+    'Once there is a full minibatch of labels, a last minibatch with fewer '
+    'segments than this is dropped: class boundaries are order statistics.',
+    low=0,
+  )
+  stratified: bool = option(
+    False, 'Spread every class evenly over the minibatches of a pass (ERL-VLM).'
+  )
+  loss: str = option(
+    'cross_entropy',
+    "Loss of the class probabilities; mae is ERL-VLM's, robust to wrong labels.",
+    choices=('cross_entropy', 'mae'),
+  )
+  class_weights: bool = option(
+    False, 'Weigh rare classes up, once no class is empty (ERL-VLM).'
+  )
+  boundaries: str = option(
+    'midpoint',
+    'Class boundary between two predictions, or on the lower one as in the '
+    'public code.',
+    choices=('midpoint', 'order_stat'),
+  )
+  sharpness: float = option(30.0, 'k of the class probabilities.', above=0.0)
+  sharpness_mode: str = option(
+    'const',
+    'n2 multiplies the sharpness by (n/2)^2, which keeps inner classes as '
+    'sharp at n=6 as at n=2.',
+    choices=('const', 'n2'),
+  )
+  seed_batching: str = option(
+    'auto',
+    'How a session trains several seeds: one after the other (fast on CPU, no '
+    'work for seeds that stopped early), in parallel (fast on GPU and TPU), or '
+    'auto.',
+    choices=('auto', 'sequential', 'parallel'),
+  )

@@ -1,0 +1,173 @@
+"""From predicted returns to class probabilities and the rating loss.
+
+Rating-based RL (White et al., AAAI 2024) min-max normalises the predicted returns
+of a minibatch, places class boundaries so that as many predictions fall into each
+class as labels do, and reads class probabilities off the distance to the
+boundaries. All functions take one minibatch of one ensemble member; padding is
+excluded exactly by `mask`.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+EPSILON = 1e-6  # Added to the spread of the returns (ERL-VLM, public code).
+
+
+class RatingLoss(NamedTuple):
+  """Outcome of one minibatch.
+
+  Attributes:
+    loss: [] float32, nats for cross-entropy.
+    usable: whether the minibatch can teach anything, [] bool: at least two
+      classes, and returns that differ.
+    correct: real samples whose most probable class is their label, [] float32.
+  """
+
+  loss: jax.Array
+  usable: jax.Array
+  correct: jax.Array
+
+
+def _extremes(returns: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+  low = jnp.min(jnp.where(mask, returns, jnp.inf))
+  high = jnp.max(jnp.where(mask, returns, -jnp.inf))
+  some = jnp.any(mask)
+  return jnp.where(some, low, 0.0), jnp.where(some, high, 0.0)
+
+
+def normalise_returns(returns: jax.Array, mask: jax.Array) -> jax.Array:
+  """Maps predicted returns to [0, 1] by the minibatch's extremes.
+
+  The gradient flows through the two extreme samples too, as in the public code.
+
+  Args:
+    returns: sum of predicted rewards per segment, [B].
+    mask: real samples, [B] bool.
+
+  Returns:
+    [B]; 0 where masked.
+  """
+  low, high = _extremes(returns, mask)
+  return jnp.where(mask, (returns - low) / (high - low + EPSILON), 0.0)
+
+
+def class_counts(ratings: jax.Array, mask: jax.Array, num_classes: int) -> jax.Array:
+  """Number of labels in each class, [n] int32; ratings [B] int32, mask [B] bool."""
+  hits = (ratings[:, None] == jnp.arange(num_classes)) & mask[:, None]
+  return jnp.sum(hits, axis=0, dtype=jnp.int32)
+
+
+def class_boundaries(
+  normalised: jax.Array,
+  ratings: jax.Array,
+  mask: jax.Array,
+  num_classes: int,
+  kind: str = 'midpoint',
+) -> jax.Array:
+  """Boundaries between which as many predictions fall as there are labels.
+
+  With C_i labels below class i and the sorted predictions s_1 <= ... <= s_B, the
+  boundary tau_i is (s_{C_i} + s_{C_i + 1}) / 2 ('midpoint') or s_{C_i}
+  ('order_stat', the public code). C_i = 0 gives 0 and C_i = B gives 1; the public
+  code indexes with C_i - 1, which for an empty lowest class wraps round to the
+  largest prediction.
+
+  Args:
+    normalised: predictions in [0, 1], [B].
+    ratings: labels, [B] int32.
+    mask: real samples, [B] bool.
+    num_classes: n.
+    kind: 'midpoint' or 'order_stat'.
+
+  Returns:
+    tau_0 = 0 <= ... <= tau_n = 1, [n + 1], without gradient.
+  """
+  if kind not in ('midpoint', 'order_stat'):
+    raise ValueError(f'boundaries={kind} is not one of midpoint, order_stat.')
+  size = normalised.shape[0]
+  ordered = jnp.sort(jnp.where(mask, jax.lax.stop_gradient(normalised), jnp.inf))
+  counts = class_counts(ratings, mask, num_classes)
+  total = jnp.sum(counts)
+  below = jnp.cumsum(counts)[:-1]  # C_1 ... C_{n-1}
+  lower = ordered[jnp.clip(below - 1, 0, size - 1)]
+  upper = ordered[jnp.clip(below, 0, size - 1)]
+  inner = lower if kind == 'order_stat' else 0.5 * (lower + upper)
+  inner = jnp.where(below == 0, 0.0, jnp.where(below == total, 1.0, inner))
+  return jnp.concatenate([jnp.zeros(1), inner, jnp.ones(1)])
+
+
+def class_logits(
+  normalised: jax.Array, boundaries: jax.Array, sharpness: float
+) -> jax.Array:
+  """Logits of the classes in linear form, [B, n].
+
+  The public code's logit -k (R - tau_i)(R - tau_{i+1}) shares -k R^2 among all
+  classes; without it, k [(tau_i + tau_{i+1}) R - tau_i tau_{i+1}] gives the same
+  probabilities. It is an adjacent-category ordinal model: the most probable class
+  changes exactly at the boundaries.
+  """
+  low, high = boundaries[:-1], boundaries[1:]
+  return sharpness * (normalised[:, None] * (low + high) - low * high)
+
+
+def class_sharpness(sharpness: float, mode: str, num_classes: int) -> float:
+  """Sharpness k for n classes: constant, or 'n2': k (n/2)^2."""
+  return sharpness * (num_classes / 2.0) ** 2 if mode == 'n2' else sharpness
+
+
+def balancing_weights(counts: jax.Array) -> jax.Array:
+  """Class weights (N - N_i) / N over their minimum, [n] (ERL-VLM, public code).
+
+  All ones while a class is empty, because the weights of the others would mean
+  nothing for it.
+  """
+  total = jnp.sum(counts).astype(jnp.float32)
+  share = (total - counts) / jnp.maximum(total, 1.0)
+  weights = share / jnp.maximum(jnp.min(share), EPSILON)
+  return jnp.where(jnp.all(counts > 0), weights, 1.0)
+
+
+def rating_loss(
+  returns: jax.Array,
+  ratings: jax.Array,
+  mask: jax.Array,
+  weights: jax.Array,
+  *,
+  num_classes: int,
+  sharpness: float = 30.0,
+  boundaries: str = 'midpoint',
+  loss: str = 'cross_entropy',
+) -> RatingLoss:
+  """Loss of one member on one minibatch.
+
+  Args:
+    returns: sum of predicted rewards per segment, [B].
+    ratings: labels in 0..n-1, [B] int32.
+    mask: real samples, [B] bool.
+    weights: weight of each class, [n]; ones for the plain mean.
+    num_classes: n >= 2.
+    sharpness: k; see `class_sharpness`.
+    boundaries: 'midpoint' or 'order_stat'.
+    loss: 'cross_entropy', or 'mae': the L1 distance between the probabilities and
+      the label, 2 (1 - p_y) (ERL-VLM).
+
+  Returns:
+    `RatingLoss`; the loss is the weighted mean over real samples and 0 where the
+    minibatch is not usable.
+  """
+  normalised = normalise_returns(returns, mask)
+  tau = class_boundaries(normalised, ratings, mask, num_classes, boundaries)
+  logits = class_logits(normalised, tau, sharpness)
+  log_p = jax.nn.log_softmax(logits)
+  label = jax.nn.one_hot(ratings, num_classes)
+  log_p_label = jnp.sum(log_p * label, axis=-1)
+  each = -log_p_label if loss == 'cross_entropy' else 2.0 * (1.0 - jnp.exp(log_p_label))
+  weight = jnp.where(mask, label @ weights, 0.0)
+  mean = jnp.sum(weight * each) / jnp.maximum(jnp.sum(weight), EPSILON)
+  low, high = _extremes(jax.lax.stop_gradient(returns), mask)
+  counts = class_counts(ratings, mask, num_classes)
+  usable = (jnp.sum(counts > 0) >= 2) & (high - low >= EPSILON)
+  correct = jnp.sum(mask & (jnp.argmax(logits, axis=-1) == ratings), dtype=jnp.float32)
+  return RatingLoss(jnp.where(usable, mean, 0.0), usable, correct)
