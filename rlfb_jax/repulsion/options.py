@@ -83,7 +83,7 @@ class RepulsionOptions(Options):
   )
   kl_batch: int = option(1024, 'States in one evaluation of the term.', low=2)
   refresh_every: int = option(
-    16, 'Minibatches that share one evaluated repulsion gradient.', low=1
+    25, 'Minibatches that share one evaluated repulsion gradient.', low=1
   )
   gradient_budget: float = option(
     0.5, 'Largest norm of the repulsion gradient over that of the RL loss.', low=0.0

@@ -8,6 +8,7 @@ tells `a = K s` from `a = -K s`, whose means agree.
 import jax
 import jax.numpy as jnp
 
+from rlfb_jax.core import distributions
 from rlfb_jax.core.types import Key, Params
 from rlfb_jax.repulsion.divergences import DIVERGENCES, Parts, distance
 from rlfb_jax.repulsion.features import features
@@ -27,8 +28,7 @@ def sample_actions(
 ) -> jax.Array:
   """`tanh(mean + sg(std) eps)`, [B, da], with fresh noise."""
   mean, log_std = distribution(policy, params, obs, sigma_grad)
-  noise = jax.random.normal(key, mean.shape, mean.dtype)
-  return jnp.tanh(mean + jnp.exp(log_std) * noise)
+  return jnp.tanh(distributions.sample(key, mean, log_std))
 
 
 def divergences(

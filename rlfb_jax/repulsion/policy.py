@@ -10,6 +10,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rlfb_jax.core import distributions
 from rlfb_jax.core.types import Params
 
 Policy = Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
@@ -62,19 +63,6 @@ def distribution(
   return mean, log_std if sigma_grad else jax.lax.stop_gradient(log_std)
 
 
-def normal_log_prob(
-  mean: jax.Array, log_std: jax.Array, raw_action: jax.Array
-) -> jax.Array:
-  """Log density of the Normal before tanh, [B]."""
-  z = (raw_action - mean) * jnp.exp(-log_std)
-  return jnp.sum(-(z**2) / 2 - log_std - jnp.log(2 * jnp.pi) / 2, axis=-1)
-
-
-def log_tanh_slope(raw_action: jax.Array) -> jax.Array:
-  """`ln(1 - tanh(z)^2)` by element, without overflow or cancellation."""
-  return 2 * (jnp.log(2.0) - raw_action - jax.nn.softplus(-2 * raw_action))
-
-
 def unsquash(action: jax.Array, margin: float = BOX_MARGIN) -> jax.Array:
   """`atanh` of actions pulled inside the box by `margin`."""
   return jnp.arctanh(jnp.clip(action, -1 + margin, 1 - margin))
@@ -85,7 +73,7 @@ def squashed_log_prob(
 ) -> jax.Array:
   """Log density of the executed action in the box (-1, 1)^da, [B]."""
   raw = unsquash(action)
-  return normal_log_prob(mean, log_std, raw) - jnp.sum(log_tanh_slope(raw), axis=-1)
+  return distributions.log_prob(raw, mean, log_std) - distributions.squash_log_det(raw)
 
 
 def squashed_entropy(
@@ -97,5 +85,4 @@ def squashed_entropy(
   with saturation alike, which the entropy of the Normal alone would not show.
   """
   raw = mean + jnp.exp(log_std) * noise
-  normal = jnp.sum(log_std + (1 + jnp.log(2 * jnp.pi)) / 2, axis=-1)
-  return normal + jnp.sum(log_tanh_slope(raw), axis=-1)
+  return distributions.normal_entropy(log_std) + distributions.squash_log_det(raw)

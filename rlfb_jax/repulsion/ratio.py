@@ -8,6 +8,7 @@ inside PPO's clip by adding that influence to the advantages.
 import jax
 import jax.numpy as jnp
 
+from rlfb_jax.core import distributions
 from rlfb_jax.core.types import Key, Params
 from rlfb_jax.repulsion.divergences import distance
 from rlfb_jax.repulsion.options import RepulsionOptions
@@ -17,7 +18,6 @@ from rlfb_jax.repulsion.policy import (
   PolicyBatch,
   distribution,
   keep,
-  normal_log_prob,
   row_mask,
 )
 from rlfb_jax.repulsion.records import ClassStatistics
@@ -38,7 +38,7 @@ def importance_weights(
   mean, log_std = distribution(
     policy, params, keep(mask, batch.obs), options.sigma_grad
   )
-  log_prob = normal_log_prob(mean, log_std, keep(mask, batch.raw_action))
+  log_prob = distributions.log_prob(keep(mask, batch.raw_action), mean, log_std)
   log_ratio = jnp.where(mask, log_prob - batch.log_prob, 0)
   limit = jnp.log(options.ratio_clip)
   return jnp.exp(jnp.clip(log_ratio, -limit, limit)) * mask
