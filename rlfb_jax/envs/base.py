@@ -45,13 +45,23 @@ class EnvState:
 
 
 class Environment(Protocol):
-  """What methods may use of an environment; all functions are pure."""
+  """What methods may use of an environment; all functions are pure.
+
+  Attributes:
+    name: what users call it.
+    observation_size: ds.
+    action_size: da.
+    pose_size: np, numbers that show a state again.
+    episode_length: control steps.
+    max_segment_return: `G_max` of the scripted rater for 50-step segments.
+  """
 
   name: str
   observation_size: int
   action_size: int
   pose_size: int
   episode_length: int
+  max_segment_return: float
 
   def reset(self, key: Key, num_envs: int) -> EnvState:
     """Fresh episodes in `num_envs` environments."""

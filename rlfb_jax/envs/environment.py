@@ -27,6 +27,7 @@ class MujocoEnvironment:
       control range, as dm_control's `action_scale` wrapper does.
     pose_size: np, numbers that show a state again.
     episode_length: control steps.
+    max_segment_return: `G_max` of the scripted rater for 50-step segments.
     control_timestep: seconds per control step.
     task: the task.
     physics: the engine.
@@ -43,6 +44,7 @@ class MujocoEnvironment:
     self.action_size = int(model.nu)
     self.pose_size = int(model.nq + model.nv + model.na)
     self.episode_length = task.episode_length
+    self.max_segment_return = task.max_segment_return
     self.control_timestep = float(model.opt.timestep) * task.substeps
     self.observation_size = _observation_size(task, model)
     limited = model.actuator_ctrllimited.astype(bool)[:, None]

@@ -7,6 +7,7 @@ import jax
 from rlfb_jax.core.suggest import check_known
 from rlfb_jax.envs.base import Environment, Task
 from rlfb_jax.envs.environment import MujocoEnvironment
+from rlfb_jax.envs.probe import PROBES, ProbeEnvironment
 from rlfb_jax.envs.tasks import (
   ball_in_cup,
   cartpole,
@@ -53,7 +54,8 @@ def make(
   """Builds an environment.
 
   Args:
-    name: a task, see `task_names`, e.g. `walker_walk`.
+    name: a task, see `task_names`, e.g. `walker_walk`, or a probe world, e.g.
+      `probe_choice`, which needs no engine.
     engine: `native` (C MuJoCo), `mjx`, or `auto`: native where JAX computes on
       the CPU, mjx elsewhere.
     impl: mjx only: `jax` or `warp`.
@@ -64,6 +66,10 @@ def make(
     ValueError: if a name or an option is unknown, or warp is not installed.
   """
   options = PhysicsOptions(engine, impl, solver, num_threads)
+  probes = {probe.name: probe for probe in PROBES}
+  check_known('task', name, [*task_names(), *probes])
+  if name in probes:
+    return ProbeEnvironment(probes[name])
   task = get_task(name)
   return MujocoEnvironment(task, _make_physics(task, options))
 
