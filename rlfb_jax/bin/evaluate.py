@@ -1,0 +1,145 @@
+"""rlfb-evaluate: measures a trained policy on the true reward and films it.
+
+rlfb-evaluate --run=runs/walker_walk-rbrl --num_episodes=20
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import cast
+
+import jax
+import numpy as np
+
+from rlfb_jax.bin import flags
+from rlfb_jax.core.config import Options, option
+from rlfb_jax.core.types import Key
+from rlfb_jax.envs.base import Environment
+from rlfb_jax.envs.environment import MujocoEnvironment
+from rlfb_jax.envs.make import make
+from rlfb_jax.training import evaluate, export, render
+from rlfb_jax.training.intervals import mean_interval
+
+PROGRAM = 'rlfb-evaluate'
+ENGINES = ('auto', 'native', 'mjx')
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions(Options):
+  """What to evaluate and how."""
+
+  run: str = option('', "folder of a run, or of a policy's export")
+  task: str = option('', 'task to evaluate on; the one trained on where empty')
+  engine: str = option(
+    'auto', 'what moves the bodies: native, mjx, or auto by device', choices=ENGINES
+  )
+  num_episodes: int = option(10, 'episodes of each seed', low=1)
+  seed: int = option(0, 'randomness of the starts, the same for every policy', low=0)
+  clip: bool = option(True, 'whether to write a clip of one episode')
+  clip_seed: int = option(-1, 'policy shown in the clip; -1: that of median return')
+  clip_seconds: float = option(10.0, "simulated seconds of the clip's length", above=0)
+  width: int = option(320, "the clip's width in pixels", low=16, high=4096)
+  height: int = option(240, "the clip's height in pixels", low=16, high=4096)
+
+
+SECTIONS: flags.Sections = {'': EvaluateOptions}
+
+
+def check(config: flags.Config) -> None:
+  """What the options say together."""
+  if not cast(EvaluateOptions, config['']).run:
+    raise ValueError('--run names no run; try --run=runs/NAME.')
+
+
+def main(argv: Sequence[str]) -> None:
+  """Evaluates as the command line says."""
+  if any(arg in ('--help', '-h', '-help') for arg in argv):
+    print(flags.help_text(__doc__ or '', SECTIONS))
+    return
+  with flags.usage_errors(PROGRAM):
+    config = flags.parse(argv, SECTIONS, [check])
+    options = cast(EvaluateOptions, config[''])
+    policy = export.load_policy(options.run)
+    if not -1 <= options.clip_seed < policy.num_seeds:
+      policy.seed(options.clip_seed)  # Says which there are.
+    env = make(options.task or policy.task, options.engine)
+    _check_fit(policy, env)
+  evaluate_key, clip_key = jax.random.split(jax.random.key(options.seed))
+  run_all = jax.jit(
+    lambda params: evaluate.evaluate_seeds(
+      env, policy.apply, params, evaluate_key, options.num_episodes
+    )
+  )
+  returns = np.asarray(run_all(policy.params()))
+  print(report(env.name, returns))
+  folder = pathlib.Path(options.run) / 'report'
+  folder.mkdir(exist_ok=True)
+  record = {'task': env.name, 'seed': options.seed, 'returns': returns.tolist()}
+  (folder / 'evaluation.json').write_text(json.dumps(record) + '\n')
+  if options.clip and isinstance(env, MujocoEnvironment):
+    shown = options.clip_seed
+    if shown == -1:
+      shown = int(np.argsort(returns.mean(axis=1))[(len(returns) - 1) // 2])
+    said = film(env, policy.seed(shown), folder / 'clip', clip_key, options)
+    print(f'policy {shown}: {said}')
+
+
+def film(
+  env: MujocoEnvironment,
+  policy: export.Policy,
+  path: pathlib.Path,
+  key: Key,
+  options: EvaluateOptions,
+) -> str:
+  """Films one episode of a single policy; returns what to tell the user."""
+  params = jax.tree.map(lambda x: x[0], policy.params())
+  show = jax.jit(lambda params: evaluate.record(env, policy.apply, params, key)[0])
+  return render.clip_or_sentence(
+    path,
+    env.model,
+    show(params),
+    env.control_timestep,
+    max_seconds=options.clip_seconds,
+    width=options.width,
+    height=options.height,
+  )
+
+
+def report(task: str, returns: np.ndarray) -> str:
+  """The table that is printed.
+
+  Args:
+    task: name.
+    returns: [S, episodes].
+  """
+  lines = [f'{task}: true return, mean and 95 % interval']
+  for seed, row in enumerate(returns):
+    lines.append(f'  policy {seed}: {mean_interval(row)}  over {len(row)} episodes')
+  if len(returns) > 1:
+    total = mean_interval(returns.mean(axis=1))
+    lines.append(f'  all:      {total}  over {len(returns)} policies')
+  return '\n'.join(lines)
+
+
+def _check_fit(policy: export.Policy, env: Environment) -> None:
+  sizes = {
+    'observation_size': (policy.observation_size, env.observation_size),
+    'action_size': (policy.action_size, env.action_size),
+  }
+  for name, (has, needs) in sizes.items():
+    if has != needs:
+      raise ValueError(
+        f'--task={env.name} has {name}={needs}, but this policy of {policy.task} '
+        f'has {has}; try --task={policy.task}.'
+      )
+
+
+def run() -> None:
+  """Entry point of the command."""
+  main(sys.argv[1:])
+
+
+if __name__ == '__main__':
+  run()

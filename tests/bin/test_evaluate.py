@@ -1,0 +1,76 @@
+"""rlfb-evaluate end to end on a policy that we know."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rlfb_jax.bin import evaluate
+from rlfb_jax.training import export
+
+TASK = 'cartpole_balance'
+DS, DA, SEEDS = 5, 1, 3
+
+
+@pytest.fixture
+def run(tmp_path):
+  """Three policies that always act with tanh(bias)."""
+  policy = export.Policy(
+    task=TASK,
+    mean=np.zeros((SEEDS, DS), np.float32),
+    scale=np.ones((SEEDS, DS), np.float32),
+    layers=(
+      (
+        np.zeros((SEEDS, DS, DA), np.float32),
+        np.array([[3.0], [0.0], [-3.0]], np.float32),
+      ),
+    ),
+    clip=10.0,
+  )
+  export.save(tmp_path / 'policy', policy)
+  return tmp_path
+
+
+def test_it_measures_and_films(run, capsys, monkeypatch):
+  monkeypatch.setenv('MUJOCO_GL', 'disable')
+  evaluate.main([f'--run={run}', '--num_episodes=2', '--engine=native'])
+  said = capsys.readouterr().out
+  assert said.startswith(f'{TASK}: true return')
+  assert said.count('over 2 episodes') == SEEDS
+  assert 'over 3 policies' in said
+  assert 'no clip: off-screen OpenGL is not available' in said
+  record = json.loads((run / 'report' / 'evaluation.json').read_text())
+  returns = np.array(record['returns'])
+  assert returns.shape == (SEEDS, 2)
+  # Standing still balances longest; pushing to a side is worse, and the clip shows
+  # the median of the three.
+  assert returns[1].mean() > max(returns[0].mean(), returns[2].mean())
+  median = int(np.argsort(returns.mean(1))[1])
+  assert f'policy {median}: no clip' in said
+
+
+@pytest.mark.parametrize(
+  ('argv', 'sentence'),
+  [
+    (['--task=walker_walk'], 'try --task=cartpole_balance'),
+    (['--task=walker_wak'], 'did you mean walker_walk'),
+    (['--clip_seed=3'], 'seed=3 is not in this export; it has 0 to 2'),
+    (['--num_episode=3'], 'did you mean --num_episodes'),
+    (['--run='], 'try --run=runs/NAME'),
+    (['--run=nowhere'], 'nowhere holds no policy'),
+  ],
+)
+def test_mistakes_are_one_sentence(run, capsys, argv, sentence):
+  with pytest.raises(SystemExit) as caught:
+    evaluate.main([f'--run={run}', *argv])
+  assert caught.value.code == 1
+  error = capsys.readouterr().err
+  assert sentence in error
+  assert error.count('\n') == 1
+
+
+def test_help_lists_the_flags(capsys):
+  evaluate.main(['--help'])
+  said = capsys.readouterr().out
+  assert '--num_episodes=10' in said
+  assert '--engine=auto' in said
