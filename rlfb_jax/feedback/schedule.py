@@ -21,7 +21,7 @@ class ScheduleOptions(Options):
   session_interval: int = option(
     20_000,
     'Environment steps, over all environments, that must pass between sessions; '
-    'rounded up to whole rollouts.',
+    'rounded up to whole chunks.',
     low=1,
   )
   at_episode_end: bool = option(
@@ -32,7 +32,7 @@ class ScheduleOptions(Options):
   pretrain_steps: int = option(
     32_000,
     'Environment steps of unsupervised pre-training before the first session; '
-    'rounded up to whole rollouts.',
+    'rounded up to whole chunks.',
     low=0,
   )
   segment_steps: int = option(50, 'Control steps in a clip, H.', low=1)
@@ -89,30 +89,31 @@ def _round_up(value: int, unit: int) -> int:
   return math.ceil(value / unit) * unit
 
 
-def pretrain_rollouts(options: ScheduleOptions, rollout_env_steps: int) -> int:
-  """Whole rollouts that pre-training takes."""
-  return math.ceil(options.pretrain_steps / rollout_env_steps)
+def pretrain_chunks(options: ScheduleOptions, chunk_env_steps: int) -> int:
+  """Whole compiled chunks that pre-training takes."""
+  return math.ceil(options.pretrain_steps / chunk_env_steps)
 
 
 def label_schedule(
   options: ScheduleOptions,
   *,
   total_env_steps: int,
-  rollout_env_steps: int,
+  chunk_env_steps: int,
   episode_env_steps: int,
 ) -> tuple[Session, ...]:
   """All sessions of a run.
 
-  The first follows pre-training (with none: the first rollout); later ones come as
+  The first follows pre-training (with none: the first chunk); later ones come as
   soon as the interval has passed, an episode has ended (`at_episode_end`) and a
-  rollout is complete. With 32 environments and 1000-step episodes, intervals of
+  chunk is complete. With 32 environments and 1000-step episodes, intervals of
   20,000 and 30,000 both mean every 32,000 steps. Skipped queries count as asked.
 
   Args:
     options: budget and interval.
     total_env_steps: length of the run; a session at or after it could not be used
       and is left out.
-    rollout_env_steps: T x N of one rollout.
+    chunk_env_steps: environment steps between two visits of the host, T x N for
+      chunks of one rollout.
     episode_env_steps: N x episode length.
 
   Raises:
@@ -122,11 +123,11 @@ def label_schedule(
   def fires_at(due: int) -> int:
     if options.at_episode_end:
       due = _round_up(due, episode_env_steps)
-    return _round_up(due, rollout_env_steps)
+    return _round_up(due, chunk_env_steps)
 
   sessions: list[Session] = []
   asked = 0
-  at = fires_at(max(options.pretrain_steps, rollout_env_steps))
+  at = fires_at(max(options.pretrain_steps, chunk_env_steps))
   while at < total_env_steps and asked < options.label_budget:
     num_labels = min(options.labels_per_session, options.label_budget - asked)
     asked += num_labels
@@ -136,6 +137,11 @@ def label_schedule(
   if not sessions:
     raise ValueError(
       f'total_env_steps={total_env_steps} ends before the first labels, which are '
-      f'asked for at {at} steps; try {at + rollout_env_steps} or more.'
+      f'asked for at {at} steps; try {at + chunk_env_steps} or more.'
     )
   return tuple(sessions)
+
+
+def labels_due(sessions: tuple[Session, ...], env_steps: int) -> int:
+  """Labels to ask for when the run stands at `env_steps`; 0 between sessions."""
+  return sum(s.num_labels for s in sessions if s.env_steps == env_steps)

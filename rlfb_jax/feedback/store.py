@@ -73,6 +73,7 @@ def append(
   env_steps: jax.Array | int,
   annotator: jax.Array | int = SCRIPTED,
   confidence: jax.Array | float = 1.0,
+  wanted: jax.Array | int | None = None,
 ) -> RatingStore:
   """Adds B answers behind the filled rows; those beyond the capacity are lost.
 
@@ -87,6 +88,8 @@ def append(
     env_steps: environment steps of the run so far, [] or [B].
     annotator: who answered, [] or [B].
     confidence: in [0, 1], [] or [B].
+    wanted: how many of the answers the budget pays for, [] int32, traced or not:
+      the first so many are added, the others were never asked for. None: all.
 
   Raises:
     ValueError: at trace time, if the clips do not fit the store.
@@ -104,7 +107,9 @@ def append(
       f'and {skipped.shape}.'
     )
   capacity = store.rating.shape[0]
-  rows = store.count + jnp.arange(size)
+  kept = jnp.minimum(size if wanted is None else wanted, size).astype(jnp.int32)
+  arrival = jnp.arange(size)
+  rows = jnp.where(arrival < kept, store.count + arrival, capacity)
 
   def put(old: jax.Array, new: jax.Array | float) -> jax.Array:
     new = jnp.broadcast_to(jnp.asarray(new, old.dtype), (size, *old.shape[1:]))
@@ -121,8 +126,8 @@ def append(
     annotator=put(store.annotator, annotator),
     confidence=put(store.confidence, confidence),
     env_steps=put(store.env_steps, env_steps),
-    asked=store.asked + size,
-    count=jnp.minimum(store.count + size, capacity),
+    asked=store.asked + kept,
+    count=jnp.minimum(store.count + kept, capacity),
   )
 
 

@@ -1,0 +1,73 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlfb_jax.feedback.clips import Clip
+from rlfb_jax.feedback.queries import STRATEGIES, pool_size
+
+P, H, K = 40, 5, 3
+KEY = jax.random.key(0)
+
+
+def setup(scales=(1.0, 1.0, 1.0)):
+  rng = np.random.default_rng(1)
+  obs = jnp.asarray(rng.normal(size=(P, H, K)), jnp.float32)
+  clip = Clip(obs, jnp.zeros((P, H, 1)), jnp.zeros((P, H, 1)))
+  # Member i reads observation i.
+  scales = jnp.asarray(scales)
+  return clip, lambda c: jnp.moveaxis(c.obs, -1, 0) * scales[:, None, None]
+
+
+def reference(returns, normalise):
+  returns = np.asarray(returns, np.float64)
+  if normalise:
+    low, high = returns.min(1, keepdims=True), returns.max(1, keepdims=True)
+    returns = (returns - low) / (high - low)
+  return np.argsort(-returns.std(axis=0))
+
+
+@pytest.mark.parametrize('name', list(STRATEGIES))
+def test_indices_are_distinct_and_of_one_signature(name):
+  clip, r_hat = setup()
+  index = jax.jit(lambda k: STRATEGIES[name](k, r_hat, clip, 7))(KEY)
+  assert index.shape == (7,)
+  assert index.dtype == jnp.int32
+  assert len(set(np.asarray(index).tolist())) == 7
+  assert np.all((np.asarray(index) >= 0) & (np.asarray(index) < P))
+  with pytest.raises(ValueError, match='41 queries cannot be chosen from 40'):
+    STRATEGIES[name](KEY, r_hat, clip, P + 1)
+
+
+@pytest.mark.parametrize(
+  ('name', 'normalise'), [('disagreement', True), ('disagreement_raw', False)]
+)
+def test_disagreement_takes_the_widest_spread(name, normalise):
+  clip, r_hat = setup(scales=(1.0, 3.0, 0.2))
+  returns = np.asarray(r_hat(clip)).sum(-1)
+  want = reference(returns, normalise)[:6]
+  assert set(want) != set(reference(returns, not normalise)[:6])
+  got = STRATEGIES[name](KEY, r_hat, clip, 6)
+  assert set(np.asarray(got).tolist()) == set(want)
+
+
+def test_normalised_disagreement_ignores_the_members_scales():
+  clip, plain = setup()
+  _, scaled = setup(scales=(1.0, 30.0, 0.1))
+  a = STRATEGIES['disagreement'](KEY, plain, clip, 6)
+  b = STRATEGIES['disagreement'](KEY, scaled, clip, 6)
+  np.testing.assert_array_equal(a, b)
+
+
+def test_uniform_is_uniform():
+  clip, r_hat = setup()
+  keys = jax.random.split(KEY, 2000)
+  drawn = jax.vmap(lambda k: STRATEGIES['uniform'](k, r_hat, clip, 4))(keys)
+  counts = np.bincount(np.asarray(drawn).ravel(), minlength=P)
+  want = 2000 * 4 / P
+  assert np.sum((counts - want) ** 2 / want) < P + 4 * np.sqrt(2 * P)
+
+
+def test_pool():
+  assert pool_size('uniform', 100, 10) == 100
+  assert pool_size('disagreement', 100, 10) == 1000
