@@ -14,14 +14,15 @@ class Session(NamedTuple):
   """The three steps of a feedback session, each pure and compiled.
 
   Attributes:
-    propose: `(state, strategy) -> (state, queries)`; `strategy` is static.
+    propose: `(state, strategy) -> (state, queries, teach_key)`; `strategy` is
+      static.
     teach: `(queries, key) -> answers`; the scripted teacher, the only reader of
       the environment's reward among the functions that learning depends on.
     absorb: `(state, queries, answers, wanted) -> (state, metrics)`; `wanted` [] is
       how many of the answers the budget still pays for.
   """
 
-  propose: Callable[..., tuple[State, Any]]
+  propose: Callable[..., tuple[State, Any, Key]]
   teach: Callable[[Any, Key], Any]
   absorb: Callable[..., tuple[State, Metrics]]
 
@@ -39,9 +40,11 @@ class Algorithm(NamedTuple):
       `state -> (state, metrics)`, each `steps_per_chunk` environment steps long.
     phase: `env_steps -> name` of the chunk to run next.
     labels_due: `env_steps -> labels to ask for now`, 0 for no session.
+    strategy: `env_steps -> query strategy` of a session then.
     steps_per_chunk: environment steps of a chunk, summed over environments.
     session: the feedback session, or None where nobody is asked.
-    diagnose: `state -> metrics` that learning never reads, or None.
+    diagnose: `state -> (state, metrics)` after each chunk, or None: what is watched
+      beside learning, and the switch that it may throw.
     policy: `state -> pytree` that acting needs, for evaluation and export.
     act: `(policy, observation [..., ds]) -> action [..., da]`, deterministic.
   """
@@ -50,8 +53,9 @@ class Algorithm(NamedTuple):
   chunks: Mapping[str, Callable[[State], tuple[State, Metrics]]]
   phase: Callable[[int], str]
   labels_due: Callable[[int], int]
+  strategy: Callable[[int], str]
   steps_per_chunk: int
   session: Session | None
-  diagnose: Callable[[State], Metrics] | None
+  diagnose: Callable[[State], tuple[State, Metrics]] | None
   policy: Callable[[State], Any]
   act: Callable[[Any, jax.Array], jax.Array]

@@ -56,7 +56,7 @@ class Feedback(NamedTuple):
     absorb: `(state, key, queries, answers, wanted []) -> (state, metrics)`.
     is_first: `state -> bool []`, whether nobody has been asked yet.
     labels_due: `env_steps -> labels to ask for now`.
-    strategy: query strategy after the first session, which is uniform.
+    strategy: `env_steps -> query strategy`.
   """
 
   init: Callable[[Key], Any]
@@ -67,7 +67,7 @@ class Feedback(NamedTuple):
   absorb: Callable[..., tuple[Any, Metrics]]
   is_first: Callable[[Any], jax.Array]
   labels_due: Callable[[int], int]
-  strategy: str
+  strategy: Callable[[int], str]
 
 
 class Intervention(NamedTuple):
@@ -80,13 +80,13 @@ class Intervention(NamedTuple):
     shape_advantages: `(feedback, agent, experience) -> [T, N]`, added to the
       standardised advantages.
     regulariser: `(feedback, agent, experience) -> Regulariser`.
-    diagnose: `(feedback, agent) -> metrics`; learning never reads them.
+    diagnose: `(feedback, agent) -> (feedback, metrics)`, after each chunk.
   """
 
   shape_rewards: Callable[..., jax.Array] | None
   shape_advantages: Callable[..., jax.Array] | None
   regulariser: Callable[..., Any] | None
-  diagnose: Callable[..., Metrics] | None
+  diagnose: Callable[..., tuple[Any, Metrics]]
 
 
 @flax.struct.dataclass
@@ -221,27 +221,39 @@ def make_on_policy(
 
   explore_until = exploration.env_steps if exploration else 0
   phases = [LEARN] + ([EXPLORE] if exploration else [])
-  diagnose = intervention.diagnose if intervention else None
   return Algorithm(
     init=init,
     chunks={phase: make_chunk(phase) for phase in phases},
     phase=lambda env_steps: EXPLORE if env_steps < explore_until else LEARN,
     labels_due=feedback.labels_due if feedback else lambda env_steps: 0,
+    strategy=feedback.strategy if feedback else lambda env_steps: '',
     steps_per_chunk=options.steps_per_iteration * iterations_per_chunk,
     session=make_session(feedback) if feedback else None,
-    diagnose=(lambda s: diagnose(s.feedback, s.agent)) if diagnose else None,
+    diagnose=make_diagnosis(intervention) if intervention else None,
     policy=lambda state: (state.agent.params.actor, state.agent.statistics),
     act=lambda policy, obs: jnp.tanh(ppo.policy(*policy, obs, options)[0]),
   )
 
 
+def make_diagnosis(
+  intervention: Intervention,
+) -> Callable[[OnPolicyState], tuple[OnPolicyState, Metrics]]:
+  """The intervention's diagnosis on a whole run's state."""
+
+  def diagnose(state: OnPolicyState) -> tuple[OnPolicyState, Metrics]:
+    feedback, metrics = intervention.diagnose(state.feedback, state.agent)
+    return state.replace(feedback=feedback), metrics
+
+  return diagnose
+
+
 def make_session(feedback: Feedback) -> Session:
   """The feedback's session on a whole run's state."""
 
-  def propose(state: OnPolicyState, strategy: str) -> tuple[OnPolicyState, Any]:
-    key, propose_key = jax.random.split(state.key)
+  def propose(state: OnPolicyState, strategy: str) -> tuple[OnPolicyState, Any, Key]:
+    key, propose_key, teach_key = jax.random.split(state.key, 3)
     queries = feedback.propose(state.feedback, propose_key, strategy)
-    return state.replace(key=key), queries
+    return state.replace(key=key), queries, teach_key
 
   def absorb(
     state: OnPolicyState, queries: Any, answers: Any, wanted: jax.Array

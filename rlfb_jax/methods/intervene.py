@@ -1,0 +1,149 @@
+"""How the repulsion of RbRL-KL enters PPO: through openings that PPO has anyway."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.agents import ppo
+from rlfb_jax.agents.regulariser import Regulariser
+from rlfb_jax.core.types import Key, Metrics, Params
+from rlfb_jax.feedback import archive as archive_lib
+from rlfb_jax.methods.collect import Experience
+from rlfb_jax.methods.on_policy import Intervention
+from rlfb_jax.methods.ratings import RatingFeedbackState, predict_classes
+from rlfb_jax.repulsion import (
+  ClassStatistics,
+  Policy,
+  PolicyBatch,
+  Repulsion,
+  RepulsionOptions,
+  abort_rule,
+  limit_gradient,
+)
+
+# Diagnostics draw their noise from a stream of their own, so that looking at a run
+# cannot change it.
+_DIAGNOSTIC_KEY = 20_250_103
+
+
+def repulsion_policy(options: ppo.PPOOptions) -> Policy:
+  """PPO's policy as the repulsion calls it: params are (actor, statistics)."""
+
+  def policy(params: Params, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    actor, statistics = params
+    return ppo.policy(actor, statistics, obs, options)
+
+  return policy
+
+
+def make_intervention(
+  repulsion: Repulsion,
+  options: RepulsionOptions,
+  reward: Callable[[RatingFeedbackState, jax.Array, jax.Array], jax.Array],
+  action_size: int,
+  rollout_steps: int,
+  segment_steps: int,
+) -> Intervention:
+  """Turns the repulsion's pieces into what the on-policy skeleton takes.
+
+  Args:
+    repulsion: made for the policy of `repulsion_policy`.
+    options: its options.
+    reward: r_hat of steps, as in `Feedback`; read by the gate on classes.
+    action_size: da.
+    rollout_steps: T; diagnostics look at the newest T steps.
+    segment_steps: H, the length at which classes are predicted.
+  """
+
+  def live_classes(
+    feedback: RatingFeedbackState, experience: Experience
+  ) -> ClassStatistics:
+    classes = feedback.classes
+    assert classes is not None
+    classes = classes.replace(mask=classes.mask & feedback.repelling)
+    if repulsion.gate is None:
+      return classes
+    rewards = reward(feedback, experience.obs, experience.action)
+    predicted = predict_classes(feedback.boundaries, rewards, segment_steps)
+    return repulsion.gate(classes, predicted, jnp.ones(predicted.shape, bool))
+
+  def regulariser(
+    feedback: RatingFeedbackState, agent: ppo.PPOState, experience: Experience
+  ) -> Regulariser:
+    classes = live_classes(feedback, experience)
+    flat = jax.tree.map(
+      lambda x: x.reshape(-1, *x.shape[2:]),
+      (experience.obs, experience.pre_tanh, experience.log_prob),
+    )
+    num_rows = flat[0].shape[0]
+
+    def loss(actor: Params, key: Key) -> tuple[jax.Array, Metrics]:
+      row_key, noise_key = jax.random.split(key)
+      rows = jax.random.randint(row_key, (options.kl_batch,), 0, num_rows)
+      obs, raw_action, log_prob = (x[rows] for x in flat)
+      batch = PolicyBatch(obs=obs, raw_action=raw_action, log_prob=log_prob)
+      assert repulsion.regulariser is not None
+      return repulsion.regulariser((actor, agent.statistics), classes, batch, noise_key)
+
+    def combine(
+      rl: Params, term: Params, approx_kl: jax.Array
+    ) -> tuple[Params, Metrics]:
+      limited, metrics = limit_gradient(term, rl, options.gradient_budget)
+      # The term lies outside PPO's clip. Past this divergence from the policy that
+      # collected the data it rests, and the reward alone goes on as in RbRL.
+      within = (approx_kl <= options.approx_kl_gate).astype(jnp.float32)
+      joined = jax.tree.map(lambda a, b: a + within * b, rl, limited)
+      return joined, metrics | {'kl/gate_open': within}
+
+    return Regulariser(loss, combine, options.refresh_every)
+
+  def shape_rewards(feedback: RatingFeedbackState, experience: Experience) -> jax.Array:
+    assert repulsion.shape_rewards is not None
+    classes = live_classes(feedback, experience)
+    return repulsion.shape_rewards(classes, experience.obs, experience.action, None)
+
+  def shape_advantages(
+    feedback: RatingFeedbackState, agent: ppo.PPOState, experience: Experience
+  ) -> jax.Array:
+    del agent
+    assert repulsion.shape_advantages is not None
+    classes = live_classes(feedback, experience)
+    bonus = repulsion.shape_advantages(classes, experience.obs, experience.action, None)
+    # Advantages have unit deviation; the bonus keeps to the same budget as a
+    # gradient of the term would.
+    spread = jnp.std(bonus)
+    budget = options.gradient_budget / jnp.maximum(spread, options.gradient_budget)
+    return jnp.where(jnp.isfinite(spread), bonus * budget, 0.0)
+
+  def diagnose(
+    feedback: RatingFeedbackState, agent: ppo.PPOState
+  ) -> tuple[RatingFeedbackState, Metrics]:
+    assert feedback.classes is not None
+    newest = archive_lib.latest(feedback.archive, rollout_steps)
+    obs = newest.obs.reshape(-1, newest.obs.shape[-1])
+    stride = max(1, obs.shape[0] // options.kl_batch)
+    batch = PolicyBatch(obs=obs[::stride][: options.kl_batch])
+    params = (agent.params.actor, agent.statistics)
+    key = jax.random.fold_in(jax.random.key(_DIAGNOSTIC_KEY), feedback.env_steps)
+    metrics = repulsion.diagnose(params, feedback.classes, batch, key)
+    decision = abort_rule(
+      feedback.strikes,
+      metrics['policy/entropy'],
+      metrics['policy/saturation'],
+      action_size,
+    )
+    feedback = feedback.replace(
+      strikes=decision.strikes, repelling=feedback.repelling & ~decision.abort
+    )
+    return feedback, metrics | {
+      'kl/value': repulsion.value(params, feedback.classes, batch, key),
+      'kl/repelling': feedback.repelling.astype(jnp.float32),
+    }
+
+  return Intervention(
+    shape_rewards=shape_rewards if repulsion.shape_rewards else None,
+    shape_advantages=shape_advantages if repulsion.shape_advantages else None,
+    regulariser=regulariser if repulsion.regulariser else None,
+    diagnose=diagnose,
+  )

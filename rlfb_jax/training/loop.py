@@ -1,0 +1,153 @@
+"""The loop between chunks: the host decides what runs next, and looks at it.
+
+Everything that learns is compiled and mapped over seeds; Python is met only here,
+every few seconds.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlfb_jax.core.types import Key, Metrics
+from rlfb_jax.envs.base import Environment
+from rlfb_jax.methods.algorithm import Algorithm, Session
+from rlfb_jax.training.evaluate import evaluate_seeds
+
+# `(env_steps of each seed, metrics [S, ...])`, after each chunk.
+Listener = Callable[[int, dict[str, Any]], None]
+
+# Evaluation draws its starts from a stream that training never touches.
+_EVALUATION = 1_000_003
+
+
+class Trained(NamedTuple):
+  """What a finished run leaves in memory.
+
+  Attributes:
+    state: leaves [S, ...].
+    policy: what `algorithm.act` needs, leaves [S, ...].
+    evaluation: returns of deterministic episodes, [S, episodes], or None.
+  """
+
+  state: Any
+  policy: Any
+  evaluation: np.ndarray | None
+
+
+class Compiled(NamedTuple):
+  """An algorithm's functions, mapped over seeds and compiled when first called.
+
+  States are donated: after a call the old one is gone.
+  """
+
+  init: Callable[[jax.Array], Any]
+  chunks: dict[str, Callable[[Any], tuple[Any, Metrics]]]
+  session: Callable[[Any, jax.Array, str], tuple[Any, Metrics]] | None
+  diagnose: Callable[[Any], tuple[Any, Metrics]] | None
+
+
+def compile_algorithm(algorithm: Algorithm) -> Compiled:
+  """Maps every function over a leading seed axis and jits it."""
+
+  def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.jit(jax.vmap(function), donate_argnums=0)
+
+  session = None
+  if algorithm.session is not None:
+    fused = functools.partial(_scripted_session, algorithm.session)
+
+    @functools.partial(jax.jit, donate_argnums=0, static_argnums=2)
+    def session(state: Any, wanted: jax.Array, strategy: str) -> tuple[Any, Metrics]:
+      return jax.vmap(lambda s: fused(s, wanted, strategy))(state)
+
+  return Compiled(
+    init=jax.jit(jax.vmap(algorithm.init)),
+    chunks={name: compiled(chunk) for name, chunk in algorithm.chunks.items()},
+    session=session,
+    diagnose=compiled(algorithm.diagnose) if algorithm.diagnose else None,
+  )
+
+
+def _scripted_session(
+  session: Session, state: Any, wanted: jax.Array, strategy: str
+) -> tuple[Any, Metrics]:
+  """Propose, teach and absorb in one program: no person has to be waited for."""
+  state, queries, teach_key = session.propose(state, strategy)
+  answers = session.teach(queries, teach_key)
+  return session.absorb(state, queries, answers, wanted)
+
+
+def seed_keys(seed: int, num_seeds: int) -> jax.Array:
+  """One key a seed, [S]: seed i of many is the same run as seed i alone."""
+  return jnp.stack([jax.random.key(seed + i) for i in range(num_seeds)])
+
+
+def evaluation_key(seed: int) -> Key:
+  """Randomness of the starts of evaluation episodes."""
+  return jax.random.fold_in(jax.random.key(seed), _EVALUATION)
+
+
+def train(
+  algorithm: Algorithm,
+  env: Environment,
+  *,
+  seed: int,
+  num_seeds: int,
+  total_env_steps: int,
+  eval_episodes: int = 0,
+  listeners: tuple[Listener, ...] = (),
+) -> Trained:
+  """Runs a method to the end.
+
+  Args:
+    algorithm: the method, see `rlfb_jax.methods.make`.
+    env: for evaluation.
+    seed: the first seed.
+    num_seeds: S.
+    total_env_steps: of each seed; a multiple of the chunk.
+    eval_episodes: episodes of the deterministic evaluation at the end.
+    listeners: called after each chunk with that chunk's metrics, leading axis [S],
+      and with `phase`, `wall_seconds` and `steps_per_second` (all seeds together,
+      the chunk's own session and compilation included).
+  """
+  functions = compile_algorithm(algorithm)
+  start = time.monotonic()
+  state = functions.init(seed_keys(seed, num_seeds))
+  env_steps = 0
+  while env_steps < total_env_steps:
+    chunk_start = time.monotonic()
+    metrics: dict[str, Any] = {}
+    labels = algorithm.labels_due(env_steps)
+    if labels and functions.session is not None:
+      state, answered = functions.session(
+        state, jnp.int32(labels), algorithm.strategy(env_steps)
+      )
+      metrics |= answered
+    phase = algorithm.phase(env_steps)
+    state, learned = functions.chunks[phase](state)
+    metrics |= learned
+    if functions.diagnose is not None:
+      state, watched = functions.diagnose(state)
+      metrics |= watched
+    metrics = jax.device_get(metrics)
+    env_steps += algorithm.steps_per_chunk
+    now = time.monotonic()
+    metrics |= {
+      'phase': phase,
+      'wall_seconds': round(now - start, 3),
+      'steps_per_second': algorithm.steps_per_chunk * num_seeds / (now - chunk_start),
+    }
+    for listener in listeners:
+      listener(env_steps, metrics)
+
+  policy = jax.jit(jax.vmap(algorithm.policy))(state)
+  evaluation = None
+  if eval_episodes:
+    run = jax.jit(lambda p, k: evaluate_seeds(env, algorithm.act, p, k, eval_episodes))
+    evaluation = np.asarray(run(policy, evaluation_key(seed)))
+  return Trained(state, policy, evaluation)
