@@ -4,7 +4,6 @@ rlfb-evaluate --run=runs/walker_walk-rbrl --num_episodes=20
 """
 
 import dataclasses
-import json
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from rlfb_jax.envs.base import Environment
 from rlfb_jax.envs.environment import MujocoEnvironment
 from rlfb_jax.envs.make import make
 from rlfb_jax.training import evaluate, export, render
-from rlfb_jax.training.intervals import mean_interval
+from rlfb_jax.training import returns as returns_lib
 
 PROGRAM = 'rlfb-evaluate'
 ENGINES = ('auto', 'native', 'mjx')
@@ -73,15 +72,12 @@ def main(argv: Sequence[str]) -> None:
     )
   )
   returns = np.asarray(run_all(policy.params()))
-  print(report(env.name, returns))
+  print(returns_lib.describe(env.name, returns))
   folder = pathlib.Path(options.run) / 'report'
-  folder.mkdir(exist_ok=True)
-  record = {'task': env.name, 'seed': options.seed, 'returns': returns.tolist()}
-  (folder / 'evaluation.json').write_text(json.dumps(record) + '\n')
+  returns_lib.save(folder, env.name, options.seed, returns)
   if options.clip and isinstance(env, MujocoEnvironment):
     shown = options.clip_seed
-    if shown == -1:
-      shown = int(np.argsort(returns.mean(axis=1))[(len(returns) - 1) // 2])
+    shown = returns_lib.median_policy(returns) if shown == -1 else shown
     said = film(env, policy.seed(shown), folder / 'clip', clip_key, options)
     print(f'policy {shown}: {said}')
 
@@ -105,22 +101,6 @@ def film(
     width=options.width,
     height=options.height,
   )
-
-
-def report(task: str, returns: np.ndarray) -> str:
-  """The table that is printed.
-
-  Args:
-    task: name.
-    returns: [S, episodes].
-  """
-  lines = [f'{task}: true return, mean and 95 % interval']
-  for seed, row in enumerate(returns):
-    lines.append(f'  policy {seed}: {mean_interval(row)}  over {len(row)} episodes')
-  if len(returns) > 1:
-    total = mean_interval(returns.mean(axis=1))
-    lines.append(f'  all:      {total}  over {len(returns)} policies')
-  return '\n'.join(lines)
 
 
 def _check_fit(policy: export.Policy, env: Environment) -> None:

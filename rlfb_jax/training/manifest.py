@@ -37,15 +37,15 @@ def make(command: Sequence[str] | None = None) -> dict[str, Any]:
   """A run's circumstances as plain JSON values.
 
   Args:
-    command: command line as given; this process's own by default. Only the last
-      part of the program's path is kept.
+    command: command line as given; this process's own by default. Of absolute
+      paths only the last part is kept.
   """
   command = list(sys.argv if command is None else command)
   device = jax.devices()[0]
   return {
     'format_version': FORMAT_VERSION,
     'started': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-    'command': [os.path.basename(c) if i == 0 else c for i, c in enumerate(command)],
+    'command': [_without_folders(argument) for argument in command],
     'git': git_revision(),
     'versions': {'python': platform.python_version(), **_versions()},
     'system': f'{platform.system()} {platform.machine()}',
@@ -95,6 +95,13 @@ def processor() -> str:
   except OSError:
     pass
   return platform.processor() or platform.machine()
+
+
+def _without_folders(argument: str) -> str:
+  flag, equals, value = argument.rpartition('=')
+  if value.startswith(('/', '~')):
+    value = os.path.basename(value.rstrip('/'))
+  return f'{flag}{equals}{value}'
 
 
 def _git(folder: pathlib.Path, *args: str) -> str:

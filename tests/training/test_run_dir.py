@@ -45,8 +45,15 @@ def test_places_that_cannot_be_are_one_sentence(tmp_path):
 
 
 def test_the_manifest_says_with_what_and_not_where():
-  made = manifest.make(['/some/where/rlfb-train', '--task=walker_walk'])
-  assert made['command'] == ['rlfb-train', '--task=walker_walk']
+  made = manifest.make(
+    ['/some/where/rlfb-train', '--task=walker_walk', '--run_dir=/home/me/a', 'runs/b']
+  )
+  assert made['command'] == [
+    'rlfb-train',
+    '--task=walker_walk',
+    '--run_dir=a',
+    'runs/b',
+  ]
   assert made['versions']['jax'] == jax.__version__
   assert made['versions']['python'] == platform.python_version()
   assert made['device']['platform'] == jax.devices()[0].platform

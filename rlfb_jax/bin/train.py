@@ -1,0 +1,153 @@
+"""rlfb-train: trains policies, many seeds at once, and leaves a run behind.
+
+rlfb-train --method=rbrl_kl --task=walker_walk --num_seeds=5
+rlfb-train --preset=logged_only --task=cheetah_run
+rlfb-train --flagfile=runs/walker_walk-rbrl_kl/flags.txt --seed=100
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rlfb_jax import methods
+from rlfb_jax.bin import flags
+from rlfb_jax.envs.base import Environment
+from rlfb_jax.envs.make import make as make_env
+from rlfb_jax.methods.config import from_sections, to_sections
+from rlfb_jax.physics.config import PhysicsOptions
+from rlfb_jax.training import export, loop, returns, run_dir
+from rlfb_jax.training.metrics import MetricsWriter
+from rlfb_jax.training.progress import Progress
+
+PROGRAM = 'rlfb-train'
+
+# Metrics on the progress line, where a method has them.
+_SHOWN = ('episode_return', 'reward_correlation', 'non_finite_updates')
+
+
+class Finished(NamedTuple):
+  """A run that has ended: what lies on disk, and what is in memory."""
+
+  run: run_dir.RunDir
+  trained: loop.Trained
+
+
+def parse(argv: Sequence[str]) -> methods.Config:
+  """The configuration that a command line means.
+
+  Raises:
+    ValueError: in one sentence.
+  """
+  return from_sections(flags.parse(argv, methods.SECTIONS))
+
+
+def make_environment(config: methods.Config) -> Environment:
+  """The environment that the configuration names."""
+  names = [field.name for field in dataclasses.fields(PhysicsOptions)]
+  return make_env(config.run.task, **{n: getattr(config.run, n) for n in names})
+
+
+def start(config: methods.Config, env: Environment) -> run_dir.RunDir:
+  """Checks the configuration and makes the run's folder.
+
+  Raises:
+    ValueError: in one sentence, before anything is written.
+  """
+  methods.check(config, env)
+  return run_dir.create(
+    config.run.run_dir,
+    f'{config.run.task}-{config.run.method}',
+    # A repeated run gets a folder of its own.
+    flags.to_lines(to_sections(config), omit=('run_dir',)),
+  )
+
+
+def train(config: methods.Config, env: Environment, run: run_dir.RunDir) -> Finished:
+  """Trains to the end; metrics appear in the run's folder as it goes.
+
+  Args:
+    config: what to run; checked by `start`.
+    env: made by `make_environment`.
+    run: made by `start`.
+
+  Returns:
+    The run, whose policy is exported and evaluated.
+  """
+  options = config.run
+  progress = Progress(
+    options.total_env_steps,
+    keys=_SHOWN,
+    label=f'{options.method} {options.task}',
+    speed_factor=options.num_seeds,
+  )
+  try:
+    with MetricsWriter(run, options.tensorboard) as writer:
+      trained = loop.train(
+        methods.make(config, env),
+        env,
+        seed=options.seed,
+        num_seeds=options.num_seeds,
+        total_env_steps=options.total_env_steps,
+        eval_episodes=options.eval_episodes,
+        listeners=(writer.write, progress.update),
+      )
+  finally:
+    progress.close()
+  actor, statistics = trained.policy
+  policy = export.from_network(
+    options.task, actor.mlp, statistics, config.ppo.observation_clip
+  )
+  export.save(run.policy, policy)
+  if trained.evaluation is not None:
+    returns.save(run.report, options.task, options.seed, trained.evaluation)
+  return Finished(run, trained)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Trains as the command line says."""
+  if any(arg in ('--help', '-h', '-help') for arg in argv):
+    print(flags.help_text(__doc__ or '', methods.SECTIONS))
+    return
+  with flags.usage_errors(PROGRAM):
+    config = parse(argv)
+    env = make_environment(config)
+    run = start(config, env)
+  print(f'{PROGRAM}: writing to {run.root}', file=sys.stderr)
+  try:
+    finished = train(config, env, run)
+  except KeyboardInterrupt:
+    print(f'{PROGRAM}: stopped; metrics so far are in {run.metrics}', file=sys.stderr)
+    raise SystemExit(130) from None
+  evaluation = finished.trained.evaluation
+  if evaluation is not None:
+    print(returns.describe(config.run.task, evaluation))
+  for warning in broken_seeds(finished.trained.state, config.run.seed):
+    print(f'{PROGRAM}: {warning}', file=sys.stderr)
+
+
+def broken_seeds(state: Any, first_seed: int) -> list[str]:
+  """A sentence for each seed some of whose updates were not finite.
+
+  Args:
+    state: of all seeds, leaves [S, ...].
+    first_seed: number of the first.
+  """
+  skipped = np.asarray(state.agent.skipped_updates)
+  return [
+    f'seed {first_seed + i} left out {count} updates whose gradient was not finite; '
+    'read its results with care.'
+    for i, count in enumerate(skipped)
+    if count
+  ]
+
+
+def run() -> None:
+  """Entry point of the command."""
+  main(sys.argv[1:])
+
+
+if __name__ == '__main__':
+  run()
