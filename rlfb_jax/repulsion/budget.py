@@ -21,8 +21,8 @@ def limit_gradient(
     The limited gradient, zero if either norm is not finite, and metrics
     `kl/gradient_ratio` (before the limit) and `kl/gradient_dropped` (1 or 0).
   """
-  kl_norm = optax.global_norm(kl_gradient)
-  rl_norm = optax.global_norm(rl_gradient)
+  kl_norm = optax.tree.norm(kl_gradient)
+  rl_norm = optax.tree.norm(rl_gradient)
   finite = jnp.isfinite(kl_norm) & jnp.isfinite(rl_norm)
   positive = jnp.where(kl_norm > 0, kl_norm, 1)
   scale = jnp.where(finite, jnp.minimum(1, fraction * rl_norm / positive), 0)

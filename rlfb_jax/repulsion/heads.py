@@ -123,6 +123,19 @@ def normal_kl(
   return jnp.sum(log_std - class_log_std + (ratio + shift - 1) / 2, axis=-1)
 
 
+def _usable_heads(
+  heads: ConditionalHeads, mask: jax.Array, rows: jax.Array
+) -> ConditionalHeads:
+  """The rows asked for, zeros where masked: nothing behind a mask may spread."""
+
+  def select(leaf: jax.Array) -> jax.Array:
+    open_rows = mask[rows].reshape(-1, *[1] * (leaf.ndim - 1))
+    return jnp.where(open_rows, leaf[rows], 0)
+
+  selected: ConditionalHeads = jax.tree.map(select, heads)
+  return selected
+
+
 def conditional_kl(
   options: RepulsionOptions,
   policy: Policy,
@@ -135,7 +148,7 @@ def conditional_kl(
   """B2: `E_s KL(p_i(.|s) || pi(.|s))`, [A] nats, over class or policy states."""
   if stats.heads is None:
     raise ValueError('heads_gaussian needs class heads; fit with the same options.')
-  heads: ConditionalHeads = jax.tree.map(lambda leaf: leaf[rows], stats.heads)
+  heads = _usable_heads(stats.heads, stats.mask, rows)
   num = rows.shape[0]
   if options.head_states == 'class':
     obs = _draw(options, stats, rows, key).obs

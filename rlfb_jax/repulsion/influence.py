@@ -13,9 +13,8 @@ from rlfb_jax.repulsion.divergences import DIVERGENCES, distance
 from rlfb_jax.repulsion.features import features
 from rlfb_jax.repulsion.gaussian import influence, shrink, weighted_moments
 from rlfb_jax.repulsion.options import RepulsionOptions
-from rlfb_jax.repulsion.pathwise import select_rows
 from rlfb_jax.repulsion.policy import keep, row_mask
-from rlfb_jax.repulsion.records import ClassStatistics
+from rlfb_jax.repulsion.records import ClassStatistics, usable_rows
 
 
 def class_influences(
@@ -26,7 +25,7 @@ def class_influences(
   obs: jax.Array,
   action: jax.Array,
   mask: jax.Array | None,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Distances and the influence of each step on them; no gradients.
 
   Args:
@@ -39,15 +38,15 @@ def class_influences(
     mask: rows that count, [B] bool, or None.
 
   Returns:
-    Distances [A] (not finite if the covariance cannot be factorised) and psi
-    [A, B], of mean 0 over unmasked rows and 0 on masked ones.
+    Distances [A]; psi [A, B], of mean 0 over unmasked rows and 0 on masked ones;
+    and which classes could be used, [A] bool: the others are 0 in both.
   """
   keep_row = row_mask(mask, obs)
   num_states = obs.shape[-1]
   x = features(stats.whitening, keep(keep_row, obs), keep(keep_row, action))
   x = jax.lax.stop_gradient(x)
   mean, cov = weighted_moments(x, keep_row.astype(x.dtype))
-  classes = select_rows(stats.gaussian, rows)
+  classes, usable = usable_rows(stats, rows)
 
   def distances(mean: jax.Array, shrunk: jax.Array) -> jax.Array:
     parts = DIVERGENCES[options.direction](classes, mean, shrunk, num_states)
@@ -59,7 +58,9 @@ def class_influences(
   psi = jax.vmap(lambda g, s: influence(x, mean, cov, g, s, options.shrinkage))(
     mean_slope, cov_slope
   )
-  return u, jnp.where(keep_row & jnp.isfinite(u)[:, None], psi, 0)
+  usable &= jnp.isfinite(u)
+  u = jnp.where(usable, u, 0)
+  return u, jnp.where(keep_row & usable[:, None], psi, 0), usable
 
 
 def bonus(
@@ -80,13 +81,11 @@ def bonus(
     clip: bound of each |psi_i|, or None.
     options, scope, rows, stats, obs, action, mask: see `class_influences`.
   """
-  u, psi = class_influences(options, scope, rows, stats, obs, action, mask)
+  u, psi, usable = class_influences(options, scope, rows, stats, obs, action, mask)
   if clip is not None:
     psi = jnp.clip(psi, -clip, clip)
-  live = stats.mask[rows] & stats.gate[rows] & jnp.isfinite(u)
+  live = usable & stats.gate[rows]
   size = stats.gaussian.mean.shape[-1] if scope == 'joint' else action.shape[-1]
   kappa = options.kappa_per_dim * size
-  slopes = bounds.slopes(
-    jnp.where(live, u, 0), jnp.where(live, weights, 0), options.bound, kappa
-  )
+  slopes = bounds.slopes(u, jnp.where(live, weights, 0), options.bound, kappa)
   return jax.lax.stop_gradient(options.beta * slopes @ psi)

@@ -12,15 +12,10 @@ from rlfb_jax.core import distributions
 from rlfb_jax.core.types import Key, Params
 from rlfb_jax.repulsion.divergences import DIVERGENCES, Parts, distance
 from rlfb_jax.repulsion.features import features
-from rlfb_jax.repulsion.gaussian import Gaussian, shrink, weighted_moments
+from rlfb_jax.repulsion.gaussian import shrink, weighted_moments
 from rlfb_jax.repulsion.options import RepulsionOptions
 from rlfb_jax.repulsion.policy import Policy, PolicyBatch, distribution, keep, row_mask
-from rlfb_jax.repulsion.records import ClassStatistics
-
-
-def select_rows(gaussian: Gaussian, rows: jax.Array) -> Gaussian:
-  """The Gaussians of the given rows."""
-  return Gaussian(gaussian.mean[rows], gaussian.chol[rows])
+from rlfb_jax.repulsion.records import ClassStatistics, usable_rows
 
 
 def sample_actions(
@@ -55,7 +50,7 @@ def divergences(
   x = features(stats.whitening, obs, action)
   mean, cov = weighted_moments(x, weights)
   cov = shrink(cov, options.shrinkage, options.jitter)
-  classes = select_rows(stats.gaussian, rows)
+  classes, _ = usable_rows(stats, rows)
   return DIVERGENCES[options.direction](classes, mean, cov, obs.shape[-1])
 
 

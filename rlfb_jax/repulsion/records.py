@@ -95,3 +95,26 @@ def empty(
     samples=samples,
     heads=heads,
   )
+
+
+def usable_rows(stats: ClassStatistics, rows: jax.Array) -> tuple[Gaussian, jax.Array]:
+  """The Gaussians of the given rows, harmless where they cannot be used.
+
+  Unusable ones become standard normal *before* anything is computed from them: a
+  NaN that is only masked afterwards would come back through the gradient.
+
+  Args:
+    stats: of the classes.
+    rows: classes asked for, [A] int.
+
+  Returns:
+    Gaussians [A] and which of them are meant, [A] bool: unmasked and finite.
+  """
+  mean, chol = stats.gaussian.mean[rows], stats.gaussian.chol[rows]
+  usable = stats.mask[rows]
+  usable &= jnp.all(jnp.isfinite(mean), axis=1) & jnp.all(jnp.isfinite(chol), (1, 2))
+  eye = jnp.eye(mean.shape[-1], dtype=mean.dtype)
+  safe = Gaussian(
+    jnp.where(usable[:, None], mean, 0), jnp.where(usable[:, None, None], chol, eye)
+  )
+  return safe, usable

@@ -96,7 +96,8 @@ def make_regulariser(
     params: Params, stats: ClassStatistics, batch: PolicyBatch, key: Key
   ) -> tuple[jax.Array, Metrics]:
     u = distances(options, policy, rows, params, stats, batch, key)
-    live = stats.mask[rows] & stats.gate[rows] & jnp.isfinite(u)
+    _, usable = records.usable_rows(stats, rows)
+    live = usable & stats.gate[rows] & jnp.isfinite(u)
     u, weights = jnp.where(live, u, 0), jnp.where(live, omega, 0)
     if options.kl_mode == 'heads_unlikelihood':
       value = jnp.sum(weights * u)  # Bounded by its own clip; may be negative.

@@ -11,7 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlfb_jax.repulsion import PolicyBatch, RepulsionOptions, make_repulsion
+from rlfb_jax.repulsion import (
+  PolicyBatch,
+  RepulsionOptions,
+  class_statistics,
+  make_repulsion,
+)
 from rlfb_jax.repulsion.records import ClassStatistics
 from rlfb_jax.repulsion.term import Repulsion
 
@@ -42,20 +47,35 @@ def clips(
 
 
 @functools.lru_cache
-def two_class_setup(options: RepulsionOptions) -> tuple[Repulsion, ClassStatistics]:
-  """Two classes, of which only the bad one, with K_0, repels."""
-  repulsion = make_repulsion(options, policy, 2, NUM_STATES, NUM_ACTIONS)
+def _statistics(options: RepulsionOptions) -> ClassStatistics:
   obs, action = clips(jax.random.key(1))
   good_obs, good_action = clips(jax.random.key(2), num=100, gain=-BAD_GAIN)
   rating = jnp.repeat(jnp.array([0, 1]), np.array([400, 100]))
-  stats = jax.jit(repulsion.fit)(
+  fit = jax.jit(class_statistics.fit, static_argnums=(0, 1))
+  return fit(
+    options,
+    2,
     jax.random.key(3),
     jnp.concatenate([obs, good_obs]),
     jnp.concatenate([action, good_action]),
     rating,
     jnp.ones(500, bool),
   )
-  return repulsion, stats
+
+
+def two_class_setup(options: RepulsionOptions) -> tuple[Repulsion, ClassStatistics]:
+  """Two classes, of which only the bad one, with K_0, repels."""
+  repulsion = make_repulsion(options, policy, 2, NUM_STATES, NUM_ACTIONS)
+  # Only what the fit reads, so that few variants are compiled.
+  heads = options.kl_mode.startswith('heads')
+  fitted_by = RepulsionOptions(
+    kl_mode=options.kl_mode if heads else 'pathwise',
+    kl_batch=options.kl_batch if heads else BATCH,
+    shrinkage=options.shrinkage,
+    jitter=options.jitter,
+    statistics_steps=options.statistics_steps,
+  )
+  return repulsion, _statistics(fitted_by)
 
 
 def ascend(

@@ -1,0 +1,267 @@
+"""The composed term: presets, masks, gates, budget, seeds."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+
+from rlfb_jax.repulsion import (
+  PRESETS,
+  PolicyBatch,
+  RepulsionOptions,
+  limit_gradient,
+  make_repulsion,
+  preset,
+)
+from rlfb_jax.repulsion.records import ClassStatistics
+
+DIRECTIONS = ['forward', 'reverse', 'bhattacharyya']
+
+
+def _batch(num: int = 64) -> PolicyBatch:
+  obs = jax.random.normal(jax.random.key(0), (num, toy.NUM_STATES))
+  raw = jax.random.normal(jax.random.key(1), (num, toy.NUM_ACTIONS))
+  mean, _ = toy.policy(toy.start(), obs)
+  z = (raw - mean) / np.exp(toy.LOG_STD)
+  log_prob = jnp.sum(-(z**2) / 2 - toy.LOG_STD - np.log(2 * np.pi) / 2, axis=-1)
+  return PolicyBatch(obs=obs, raw_action=raw, log_prob=log_prob)
+
+
+def test_modes_reach_the_agent_through_their_own_opening_only() -> None:
+  openings = {
+    'pathwise': (True, False, False),
+    'ratio': (False, True, False),
+    'heads_unlikelihood': (True, False, False),
+    'heads_gaussian': (True, False, False),
+    'influence': (False, False, True),
+    'logged_only': (False, False, False),
+  }
+  for mode, expected in openings.items():
+    made = make_repulsion(RepulsionOptions(kl_mode=mode), toy.policy, 3, 3, 1)
+    parts = (made.regulariser, made.shape_advantages, made.shape_rewards)
+    assert tuple(part is not None for part in parts) == expected, mode
+  options = RepulsionOptions(kl_mode='ratio', ratio_form='objective')
+  assert make_repulsion(options, toy.policy, 3, 3, 1).regulariser is not None
+  none = make_repulsion(RepulsionOptions(beta=0.0), toy.policy, 3, 3, 1)
+  assert none.regulariser is None
+
+
+def test_presets_are_those_published() -> None:
+  literal, hpml = preset('paper_literal'), preset('hpml_code')
+  assert (literal.kl_scope, literal.bound, literal.beta) == ('joint', 'identity', 1)
+  assert literal.sigma_grad
+  assert literal.shrinkage == 1e-3
+  assert (hpml.kl_scope, hpml.bound, hpml.beta) == ('joint', 'logsum', 1)
+  assert hpml.statistics_steps == 'first_step'
+  assert hpml.weights == 'hpml'
+  assert (hpml.jitter, hpml.shrinkage, hpml.min_segments) == (1e-6, 0, 7)
+  for name in PRESETS:
+    make_repulsion(preset(name), toy.policy, 4, 3, 1)
+  with pytest.raises(ValueError, match='hpml_code'):
+    preset('hmpl_code')
+
+
+def test_the_public_code_has_a_value_but_no_gradient() -> None:
+  repulsion, stats = toy.two_class_setup(preset('hpml_code'))
+  assert repulsion.regulariser is None
+  value, slope = jax.jit(jax.value_and_grad(repulsion.value))(
+    toy.start(), stats, _batch(), jax.random.key(2)
+  )
+  assert np.isfinite(value)
+  assert value != 0
+  for leaf in jax.tree.leaves(slope):
+    np.testing.assert_array_equal(leaf, np.zeros_like(leaf))
+
+
+@pytest.mark.parametrize(
+  ('options', 'names'),
+  [
+    ({'kl_mode': 'heads_gaussian', 'direction': 'reverse'}, 'heads_gaussian'),
+    ({'weights': 'hpml', 'include_best': True}, 'include_best'),
+    ({'kl_mode': 'heads_unlikelihood', 'bound': 'logsum'}, 'logsum'),
+  ],
+)
+def test_contradictions_are_refused(options: dict[str, str], names: str) -> None:
+  with pytest.raises(ValueError, match=names):
+    make_repulsion(RepulsionOptions(**options), toy.policy, 3, 3, 1)
+
+
+def _poisoned(stats: ClassStatistics) -> ClassStatistics:
+  """All masks closed, and NaN in everything behind them."""
+  nan = lambda leaf: jnp.full_like(leaf, jnp.nan)  # noqa: E731
+  return dataclasses.replace(
+    stats,
+    gaussian=jax.tree.map(nan, stats.gaussian),
+    heads=jax.tree.map(nan, stats.heads),
+    mask=jnp.zeros_like(stats.mask),
+  )
+
+
+CASES = [
+  RepulsionOptions(),
+  RepulsionOptions(bound='logsum', kl_scope='joint', weights='pooled'),
+  RepulsionOptions(direction='reverse'),
+  RepulsionOptions(direction='bhattacharyya', sigma_grad=True),
+  RepulsionOptions(kl_mode='ratio', ratio_form='objective'),
+  RepulsionOptions(kl_mode='heads_gaussian', kl_batch=64),
+  RepulsionOptions(kl_mode='heads_unlikelihood', kl_batch=64),
+]
+
+
+@pytest.mark.parametrize('options', CASES, ids=lambda o: f'{o.kl_mode}-{o.direction}')
+def test_masked_classes_have_neither_value_nor_gradient(
+  options: RepulsionOptions,
+) -> None:
+  """Under jit, and under vmap over seeds beside a seed whose classes are live."""
+  repulsion, live = toy.two_class_setup(options)
+  term = repulsion.regulariser
+  assert term is not None
+  fresh, dead = jax.jit(repulsion.init)(), _poisoned(live)
+  assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, live)
+  assert jax.tree.map(lambda x: x.dtype, fresh) == jax.tree.map(lambda x: x.dtype, live)
+  stats = jax.tree.map(lambda *leaves: jnp.stack(leaves), live, dead, fresh)
+  keys = jax.random.split(jax.random.key(3), 3)
+
+  @jax.jit
+  @jax.vmap
+  def slope(stats: ClassStatistics, key: jax.Array) -> tuple[jax.Array, toy.Params]:
+    return jax.value_and_grad(lambda p: term(p, stats, _batch(), key)[0])(toy.start())
+
+  value, gradient = slope(stats, keys)
+  np.testing.assert_array_equal(value[1:], np.zeros(2))
+  np.testing.assert_array_equal(gradient['gain'][1:], np.zeros((2, 3, 1)))
+  np.testing.assert_array_equal(gradient['log_std'][1:], np.zeros((2, 1)))
+  assert value[0] != 0
+  assert np.any(gradient['gain'][0] != 0)
+  assert np.any(gradient['log_std'][0] != 0) == options.sigma_grad
+
+
+def test_one_broken_class_leaves_the_others_alone() -> None:
+  options = RepulsionOptions(include_best=True)
+  repulsion, stats = toy.two_class_setup(options)
+  term = repulsion.regulariser
+  assert term is not None
+  slope = jax.jit(
+    jax.value_and_grad(lambda p, s: term(p, s, _batch(), jax.random.key(3))[0])
+  )
+  closed = dataclasses.replace(stats, mask=stats.mask.at[1].set(False))
+  gaussian = jax.tree.map(lambda x: x.at[1].set(jnp.nan), stats.gaussian)
+  broken = dataclasses.replace(stats, gaussian=gaussian)
+  gated = dataclasses.replace(stats, gate=stats.gate.at[1].set(False))
+  expected = slope(toy.start(), closed)
+  for other in (broken, gated):
+    jax.tree.map(np.testing.assert_array_equal, slope(toy.start(), other), expected)
+  assert not np.array_equal(slope(toy.start(), stats)[0], expected[0])
+
+
+def test_masked_rows_do_not_count_whatever_they_hold() -> None:
+  for options in (CASES[0], CASES[4]):
+    repulsion, stats = toy.two_class_setup(options)
+    term = repulsion.regulariser
+    assert term is not None
+    full = _batch()
+    mask = jnp.arange(64) < 40
+    hidden = jax.tree.map(
+      lambda x, m=mask: jnp.where(m.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.nan), full
+    ).replace(mask=mask)
+    short = jax.tree.map(lambda x: x[:40], full)
+
+    def slope(
+      batch: PolicyBatch, stats: ClassStatistics = stats, term: object = term
+    ) -> tuple[jax.Array, toy.Params]:
+      # One noise for both: rows are drawn together, so use a policy without noise.
+      start = dict(toy.start(), log_std=jnp.full(1, -20.0))
+      return jax.jit(
+        jax.value_and_grad(lambda p: term(p, stats, batch, jax.random.key(0))[0])
+      )(start)
+
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
+      slope(hidden),
+      slope(short),
+    )
+
+
+@pytest.mark.parametrize('direction', DIRECTIONS)
+def test_influence_bonus_has_mean_zero_and_is_clipped(direction: str) -> None:
+  options = RepulsionOptions(
+    kl_mode='influence', direction=direction, influence_clip=0.5
+  )
+  repulsion, stats = toy.two_class_setup(options)
+  wide = make_repulsion(
+    dataclasses.replace(options, influence_clip=1e6), toy.policy, 2, 3, 1
+  )
+  obs = jax.random.normal(jax.random.key(0), (20, 30, 3)) + 0.5
+  action = jnp.tanh(jax.random.normal(jax.random.key(1), (20, 30, 1)))
+  mask = jnp.arange(20)[:, None] < jnp.full(30, 15)
+  assert repulsion.shape_rewards is not None
+  assert wide.shape_rewards is not None
+  free = jax.jit(wide.shape_rewards)(stats, obs, action, mask)
+  clipped = jax.jit(repulsion.shape_rewards)(stats, obs, action, mask)
+  assert free.shape == clipped.shape == (20, 30)
+  assert abs(jnp.sum(free)) < 1e-4 * jnp.sum(jnp.abs(free))
+  np.testing.assert_array_equal(free[~mask], np.zeros(150))
+  assert jnp.max(jnp.abs(free)) > jnp.max(jnp.abs(clipped))
+  assert jnp.max(jnp.abs(clipped)) <= options.beta * 0.5 * (1 + 1e-6)
+
+
+def test_shaping_equals_the_gradient_of_the_reweighted_divergence() -> None:
+  """At the policy that acted: the two forms of the ratio mode agree."""
+  shaping = RepulsionOptions(kl_mode='ratio')
+  objective = dataclasses.replace(shaping, ratio_form='objective')
+  repulsion, stats = toy.two_class_setup(shaping)
+  term = toy.two_class_setup(objective)[0].regulariser
+  assert term is not None
+  assert repulsion.shape_advantages is not None
+  batch, start = _batch(512), toy.start()
+  bonus = jax.jit(repulsion.shape_advantages)(
+    stats, batch.obs, jnp.tanh(jnp.asarray(batch.raw_action)), None
+  )
+
+  def surrogate(gain: jax.Array) -> jax.Array:
+    mean, log_std = toy.policy(dict(start, gain=gain), batch.obs)
+    z = (jnp.asarray(batch.raw_action) - mean) / jnp.exp(log_std)
+    return -jnp.mean(bonus * jnp.sum(-(z**2) / 2, axis=-1))
+
+  direct = jax.jit(jax.grad(lambda p: term(p, stats, batch, jax.random.key(0))[0]))
+  np.testing.assert_allclose(
+    jax.grad(surrogate)(start['gain']), direct(start)['gain'], rtol=1e-3, atol=1e-6
+  )
+
+
+def test_budget() -> None:
+  rl = {'w': jnp.array([3.0, 4.0])}
+  limited, metrics = limit_gradient({'w': jnp.array([0.0, 50.0])}, rl, 0.5)
+  np.testing.assert_allclose(limited['w'], [0, 2.5], rtol=1e-6)
+  np.testing.assert_allclose(metrics['kl/gradient_ratio'], 10, rtol=1e-6)
+  small, _ = limit_gradient({'w': jnp.array([0.1, 0.2])}, rl, 0.5)
+  np.testing.assert_allclose(small['w'], [0.1, 0.2])
+  for bad in (jnp.nan, jnp.inf):
+    dropped, metrics = limit_gradient({'w': jnp.array([0.0, bad])}, rl, 0.5)
+    np.testing.assert_array_equal(dropped['w'], [0, 0])
+    assert metrics['kl/gradient_dropped'] == 1
+  zero, _ = limit_gradient({'w': jnp.zeros(2)}, rl, 0.5)
+  np.testing.assert_array_equal(zero['w'], [0, 0])
+
+
+def test_refitting_compiles_once() -> None:
+  options = RepulsionOptions(kl_mode='heads_gaussian', kl_batch=16)
+  repulsion = make_repulsion(options, toy.policy, 3, 3, 1)
+  traces = []
+
+  @jax.jit
+  def session(stats: ClassStatistics, num: jax.Array) -> ClassStatistics:
+    traces.append(None)
+    obs, action = toy.clips(jax.random.key(0), num=60)
+    rating = jnp.arange(60) % 3
+    del stats
+    return repulsion.fit(jax.random.key(1), obs, action, rating, jnp.arange(60) < num)
+
+  stats = repulsion.init()
+  for num in (0, 30, 60):
+    stats = session(stats, jnp.asarray(num))
+  assert len(traces) == 1
+  np.testing.assert_array_equal(stats.num_segments, [20, 20, 20, 40])
