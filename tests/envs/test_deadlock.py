@@ -1,0 +1,88 @@
+"""Programs that hang for ever on two cores, unless the package's setting holds."""
+
+import os
+import subprocess
+import sys
+
+import jaxlib
+import pytest
+
+from rlfb_jax.core import xla_flags
+
+FLAG = 'xla_cpu_enable_concurrency_optimized_scheduler'
+
+# Independent batched factorisations in one program; each may wait for the other.
+CHOLESKYS = """
+import rlfb_jax
+import jax
+import jax.numpy as jnp
+a = jax.random.normal(jax.random.key(0), (256, 22, 22))
+a = a @ a.swapaxes(1, 2) + jnp.eye(22)
+two = jax.jit(lambda a, b: jnp.linalg.cholesky(a).sum() + jnp.linalg.cholesky(b).sum())
+for i in range(40):
+  assert jnp.isfinite(two(a, a + i * jnp.eye(22)))
+"""
+
+QUADRUPED = """
+import rlfb_jax
+import jax
+import jax.numpy as jnp
+from rlfb_jax import envs
+env = envs.make('quadruped_walk', engine='mjx')
+qpos = jnp.tile(jnp.asarray(env.model.qpos0, jnp.float32), (64, 1))
+physics = env.physics.init(qpos, jnp.zeros((64, env.model.nv)),
+                           jnp.zeros((64, env.model.na)))
+step = jax.jit(lambda p: env.physics.step(p, jnp.ones((64, 12)), 2))
+for _ in range(3):
+  physics = step(physics)
+assert jnp.isfinite(physics.qpos).all()
+"""
+
+
+def run(program, seconds):
+  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  environment['JAX_PLATFORMS'] = 'cpu'
+  subprocess.run(
+    [sys.executable, '-c', program], env=environment, timeout=seconds, check=True
+  )
+
+
+def test_two_choleskys_finish():
+  run(CHOLESKYS, 120)
+
+
+@pytest.mark.slow
+def test_mjx_quadruped_finishes():
+  run(QUADRUPED, 400)
+
+
+@pytest.mark.parametrize(
+  ('before', 'version', 'after'),
+  [
+    (None, '0.10.2', f'--{FLAG}=false'),
+    ('--xla_foo=1', '0.10.0', f'--xla_foo=1 --{FLAG}=false'),
+    (f'--{FLAG}=true --xla_foo=1', '0.10.2', f'--{FLAG}=true --xla_foo=1'),
+    ('--xla_foo=1', '0.11.0', '--xla_foo=1'),
+    (None, '0.9.0', None),
+    (None, '0.101.0', None),
+  ],
+)
+def test_flag_is_added_where_known_and_never_over_the_users(
+  before, version, after, monkeypatch
+):
+  monkeypatch.delenv('XLA_FLAGS', raising=False)
+  if before is not None:
+    monkeypatch.setenv('XLA_FLAGS', before)
+  monkeypatch.setattr('importlib.metadata.version', lambda name: version)
+  xla_flags.avoid_cpu_deadlock()
+  assert os.environ.get('XLA_FLAGS') == after
+
+
+def test_importing_the_package_starts_nothing():
+  program = 'import rlfb_jax, sys; assert "jax" not in sys.modules'
+  run(program, 60)
+
+
+def test_this_process_has_the_setting():
+  if jaxlib.__version__.startswith('0.10.'):
+    assert FLAG in os.environ['XLA_FLAGS']
