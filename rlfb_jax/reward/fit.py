@@ -81,6 +81,10 @@ def _where(condition: jax.Array, new: Any, old: Any) -> Any:
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
+def _is_finite(tree: Any) -> jax.Array:
+  return jnp.isfinite(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
+
+
 def whitening(
   obs: jax.Array, usable: jax.Array, mean: jax.Array, std: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -140,7 +144,7 @@ def _member_pass(
     (loss, (usable, correct)), grads = jax.value_and_grad(objective, has_aux=True)(
       params
     )
-    finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(grads))
+    finite = jnp.isfinite(loss) & _is_finite(grads)
     take = usable & finite
     updates, new_opt_state = optimiser.update(grads, opt_state, params)
     new_params = optax.apply_updates(params, updates)

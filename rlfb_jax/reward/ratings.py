@@ -49,6 +49,7 @@ def normalise_returns(returns: jax.Array, mask: jax.Array) -> jax.Array:
   Returns:
     [B]; 0 where masked.
   """
+  returns = jnp.where(mask, returns, 0.0)  # Before the quotient: 0 * NaN is NaN.
   low, high = _extremes(returns, mask)
   return jnp.where(mask, (returns - low) / (high - low + EPSILON), 0.0)
 
