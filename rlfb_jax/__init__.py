@@ -3,3 +3,12 @@
 from rlfb_jax.core.xla_flags import avoid_cpu_deadlock
 
 avoid_cpu_deadlock()
+
+
+def __getattr__(name: str) -> object:
+  """`load_policy`, on first use: importing the package loads nothing else."""
+  if name == 'load_policy':
+    from rlfb_jax.training.export import load_policy
+
+    return load_policy
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

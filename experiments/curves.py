@@ -1,0 +1,143 @@
+"""Learning curves of runs: one line a method, a band for the interval over seeds."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rlfb_jax.training import metrics
+from rlfb_jax.training.intervals import mean_interval
+
+
+class Curve(NamedTuple):
+  """True return of training episodes.
+
+  Attributes:
+    env_steps: [T].
+    returns: [T, S].
+  """
+
+  env_steps: np.ndarray
+  returns: np.ndarray
+
+  def final(self, share: float = 0.1) -> np.ndarray:
+    """Each seed's mean return over the last `share` of its steps, [S]."""
+    last = self.env_steps > (1 - share) * self.env_steps[-1]
+    return self.returns[last].mean(axis=0)
+
+
+def read_curve(run_dir: str | pathlib.Path) -> Curve:
+  """The curve of a run's folder; chunks in which no episode ended are left out."""
+  columns = metrics.read(run_dir)
+  returns = columns['episode_return']
+  ended = np.isfinite(returns).all(axis=1)
+  return Curve(columns['env_steps'][ended], returns[ended])
+
+
+# Colours that colour-blind readers can tell apart (Okabe and Ito 2008).
+_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+
+
+def plot(
+  path: str | pathlib.Path,
+  panels: Mapping[str, Mapping[str, Curve]],
+  *,
+  levels: Mapping[str, Mapping[str, float]] | None = None,
+  notes: Sequence[str] = (),
+) -> pathlib.Path:
+  """Draws one panel a task.
+
+  Args:
+    path: picture to write, `.png` or `.svg`.
+    panels: task -> method -> curve.
+    levels: task -> name -> return, drawn as a dotted line (random policy, a
+      published number).
+    notes: lines below the picture.
+  """
+  import matplotlib
+
+  matplotlib.use('Agg')
+  import matplotlib.pyplot as plt
+
+  names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+  colours = dict(zip(names, _COLOURS, strict=False))
+  figure, axes = plt.subplots(
+    1, len(panels), figsize=(4.6 * len(panels) + 0.6, 3.9), squeeze=False
+  )
+  for axis, (task, curves) in zip(axes[0], panels.items(), strict=True):
+    for name, curve in curves.items():
+      mean, half = mean_interval(curve.returns, axis=1)
+      steps = curve.env_steps / 1e6
+      axis.plot(steps, mean, color=colours[name], label=name, linewidth=1.8)
+      if np.isfinite(half).all():
+        axis.fill_between(
+          steps, mean - half, mean + half, color=colours[name], alpha=0.16, lw=0
+        )
+    for name, level in (levels or {}).get(task, {}).items():
+      axis.axhline(level, color='0.45', linestyle=':', linewidth=1.1)
+      axis.annotate(
+        name,
+        (1, level),
+        xycoords=('axes fraction', 'data'),
+        ha='right',
+        va='bottom',
+        fontsize=7.5,
+        color='0.35',
+      )
+    axis.set_title(task, fontsize=10)
+    axis.set_xlabel('environment steps (millions)')
+    axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.25, linewidth=0.6)
+    axis.spines[['top', 'right']].set_visible(False)
+  axes[0][0].set_ylabel('true return of training episodes')
+  handles = {
+    label: handle
+    for axis in axes[0]
+    for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+  }
+  figure.legend(
+    handles.values(),
+    handles.keys(),
+    loc='upper center',
+    ncol=len(handles),
+    frameon=False,
+    fontsize=9,
+  )
+  bottom = 0.05 * len(notes)
+  for i, note in enumerate(notes):
+    figure.text(0.01, bottom - 0.045 * i - 0.035, note, fontsize=7, color='0.3')
+  figure.tight_layout(rect=(0, bottom, 1, 0.93))
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(path, dpi=150)
+  plt.close(figure)
+  return path
+
+
+def random_return(task: str, num_episodes: int = 32, seed: int = 0) -> np.ndarray:
+  """Returns of uniformly random actions, one an episode, [num_episodes]."""
+  import jax
+  import jax.numpy as jnp
+
+  from rlfb_jax import envs
+
+  env = envs.make(task)
+
+  @jax.jit
+  def episodes(key: jax.Array) -> jax.Array:
+    reset_key, act_key = jax.random.split(key)
+
+    def step(state, k):
+      action = jax.random.uniform(
+        k, (num_episodes, env.action_size), minval=-1.0, maxval=1.0
+      )
+      state = env.step(state, action)
+      return state, state.env_reward
+
+    state = env.reset(reset_key, num_episodes)
+    keys = jax.random.split(act_key, env.episode_length)
+    _, rewards = jax.lax.scan(step, state, keys)
+    return jnp.sum(rewards, axis=0)
+
+  return np.asarray(episodes(jax.random.key(seed)))

@@ -1,0 +1,126 @@
+"""Small runs on a world that takes seconds, shared by the tests of methods."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax import envs, methods
+from rlfb_jax.core.types import Key
+from rlfb_jax.envs.base import Environment, EnvState
+from rlfb_jax.methods.config import Config
+from rlfb_jax.training.loop import compile_algorithm, seed_keys
+
+SMALL: dict[str, dict[str, Any]] = {
+  'run': {'task': 'probe_choice', 'total_env_steps': 1280},
+  'ppo': {
+    'num_envs': 8,
+    'rollout_steps': 20,
+    'num_epochs': 2,
+    'minibatch_size': 40,
+    'hidden_size': 16,
+    'hidden_layers': 2,
+    'learning_rate': 1e-3,
+  },
+  'rating': {'num_classes': 3, 'max_return': 5.0},
+  'feedback': {
+    'label_budget': 60,
+    'labels_per_session': 24,
+    'session_interval': 160,
+    'at_episode_end': False,
+    'pretrain_steps': 160,
+    'segment_steps': 5,
+    'large_batch': 3,
+  },
+  'reward': {
+    'hidden_size': 16,
+    'hidden_layers': 2,
+    'ensemble_size': 2,
+    'max_passes': 5,
+    'minibatch_size': 16,
+    'min_ragged': 4,
+  },
+  'pretrain': {'num_epochs': 2},
+  'kl': {'kl_batch': 64, 'min_segments': 3, 'refresh_every': 2},
+}
+
+
+def make_config(method: str, **changes: dict[str, Any]) -> Config:
+  """The small configuration with changes by part."""
+  parts = {}
+  for field in dataclasses.fields(Config):
+    part = getattr(Config(), field.name)
+    values = SMALL.get(field.name, {}) | changes.get(field.name, {})
+    parts[field.name] = dataclasses.replace(part, **values)
+  parts['run'] = dataclasses.replace(parts['run'], method=method)
+  return Config(**parts)
+
+
+def run(
+  config: Config,
+  env: Environment | None = None,
+  num_seeds: int = 2,
+  **kwargs: Any,
+) -> tuple[Any, list[dict[str, Any]]]:
+  """Runs a method to its end; the state and each chunk's metrics."""
+  env = env or envs.make(config.run.task)
+  algorithm = methods.make(config, env, **kwargs)
+  functions = compile_algorithm(algorithm)
+  state = functions.init(seed_keys(config.run.seed, num_seeds))
+  rows = []
+  for env_steps in range(0, config.run.total_env_steps, algorithm.steps_per_chunk):
+    metrics: dict[str, Any] = {}
+    labels = algorithm.labels_due(env_steps)
+    if labels and functions.session is not None:
+      state, metrics = functions.session(
+        state, jnp.int32(labels), algorithm.strategy(env_steps)
+      )
+    state, learned = functions.chunks[algorithm.phase(env_steps)](state)
+    metrics |= learned
+    if functions.diagnose is not None:
+      state, watched = functions.diagnose(state)
+      metrics |= watched
+    rows.append(jax.device_get(metrics))
+  return state, rows
+
+
+class ScrambledReward:
+  """An environment whose `env_reward` is noise; the truth travels apart.
+
+  `truth` reads the true reward, as only the teacher may.
+  """
+
+  def __init__(self, env: Environment, scramble: bool):
+    self._env = env
+    self._scramble = scramble
+    for name in (
+      'name',
+      'observation_size',
+      'action_size',
+      'episode_length',
+      'pose_size',
+      'max_segment_return',
+    ):
+      setattr(self, name, getattr(env, name))
+
+  def reset(self, key: Key, num_envs: int) -> EnvState:
+    return self._wrap(self._env.reset(key, num_envs))
+
+  def step(self, state: EnvState, action: jax.Array) -> EnvState:
+    inner, _ = state.physics
+    return self._wrap(self._env.step(state.replace(physics=inner), action))
+
+  def pose(self, state: EnvState) -> jax.Array:
+    return self._env.pose(state.replace(physics=state.physics[0]))
+
+  def _wrap(self, state: EnvState) -> EnvState:
+    truth = state.env_reward
+    shown = truth
+    if self._scramble:
+      shown = jnp.sin(1e4 * truth + jnp.arange(truth.shape[0]) + state.steps)
+    return state.replace(physics=(state.physics, truth), env_reward=shown)
+
+  @staticmethod
+  def truth(state: EnvState) -> jax.Array:
+    return state.physics[1]
