@@ -119,19 +119,21 @@ def test_diagnosis_of_the_bad_policy_lies_at_its_sampling_floor() -> None:
   options = RepulsionOptions(shrinkage=0.0)
   repulsion, stats = toy.two_class_setup(options)
   bad = {'gain': jnp.asarray(toy.BAD_GAIN)[:, None], 'log_std': jnp.full(1, -0.7)}
-  diagnose = jax.jit(repulsion.diagnose)
 
+  @jax.jit
+  @jax.vmap
   def joint(key: jax.Array) -> jax.Array:
     state_key, noise_key = jax.random.split(key)
     obs = jax.random.normal(state_key, (128, toy.NUM_STATES))
-    seen = diagnose(bad, stats, PolicyBatch(obs=obs), noise_key)
+    seen = repulsion.diagnose(bad, stats, PolicyBatch(obs=obs), noise_key)
     return seen['kl/state'][0] + seen['kl/action'][0]
 
-  mean = np.mean([joint(k) for k in jax.random.split(jax.random.key(4), 60)])
+  mean = np.mean(joint(jax.random.split(jax.random.key(4), 60)))
   floor = float(sampling_floor(4, jnp.asarray(4000), jnp.asarray(128)))
   np.testing.assert_allclose(floor, 4 * 7 / 4 * (1 / 4000 + 1 / 128), rtol=1e-6)
   assert 0.7 * floor < mean < 1.5 * floor
-  seen = diagnose(bad, stats, PolicyBatch(obs=jnp.zeros((8, 3))), jax.random.key(0))
+  batch = PolicyBatch(obs=jnp.zeros((8, 3)))
+  seen = jax.jit(repulsion.diagnose)(bad, stats, batch, jax.random.key(0))
   assert set(seen) == {
     'kl/state',
     'kl/action',
