@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.custom_batching import sequential_vmap
 
 from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.types import Key, Metrics
@@ -289,4 +290,4 @@ def make_rating_fit(options: RewardOptions, num_classes: int) -> RatingFit:
   sequential = options.seed_batching == 'sequential' or (
     options.seed_batching == 'auto' and jax.default_backend() == 'cpu'
   )
-  return jax.custom_batching.sequential_vmap(fit) if sequential else fit
+  return sequential_vmap(fit) if sequential else fit
