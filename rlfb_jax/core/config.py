@@ -12,14 +12,14 @@ from typing import Any
 
 
 def option(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-    choices: tuple[str, ...] | None = None,
+  default: Any,
+  help: str,
+  *,
+  low: float | None = None,
+  high: float | None = None,
+  above: float | None = None,
+  below: float | None = None,
+  choices: tuple[str, ...] | None = None,
 ) -> Any:
   """Declares one field of an `Options` dataclass.
 
@@ -33,12 +33,12 @@ def option(
     choices: the strings allowed.
   """
   rule = {
-      'help': help,
-      'low': low,
-      'high': high,
-      'above': above,
-      'below': below,
-      'choices': choices,
+    'help': help,
+    'low': low,
+    'high': high,
+    'above': above,
+    'below': below,
+    'choices': choices,
   }
   return dataclasses.field(default=default, metadata=rule)
 

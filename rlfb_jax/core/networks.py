@@ -37,8 +37,8 @@ def orthogonal_mlp(key: Key, sizes: Sequence[int], hidden: float, last: float) -
   keys = jax.random.split(key, len(sizes) - 1)
   gains = [hidden] * (len(sizes) - 2) + [last]
   return tuple(
-      Layer(jax.nn.initializers.orthogonal(gain)(k, (n, m), jnp.float32), jnp.zeros(m))
-      for k, gain, n, m in zip(keys, gains, sizes[:-1], sizes[1:], strict=True)
+    Layer(jax.nn.initializers.orthogonal(gain)(k, (n, m), jnp.float32), jnp.zeros(m))
+    for k, gain, n, m in zip(keys, gains, sizes[:-1], sizes[1:], strict=True)
   )
 
 

@@ -29,7 +29,7 @@ class RunningStatistics:
 def init_statistics(size: int) -> RunningStatistics:
   """Statistics of nothing: `normalize` is then the identity up to the clip."""
   return RunningStatistics(
-      count=jnp.zeros((), jnp.float32), mean=jnp.zeros(size), m2=jnp.zeros(size)
+    count=jnp.zeros((), jnp.float32), mean=jnp.zeros(size), m2=jnp.zeros(size)
   )
 
 
@@ -49,15 +49,16 @@ def update_statistics(stats: RunningStatistics, batch: jax.Array) -> RunningStat
   delta = batch_mean - stats.mean
   share = n / jnp.maximum(total, 1.0)
   return RunningStatistics(
-      count=total,
-      mean=stats.mean + delta * share,
-      m2=stats.m2 + jnp.sum(jnp.square(centred), axis=0)
-      + jnp.square(delta) * stats.count * share,
+    count=total,
+    mean=stats.mean + delta * share,
+    m2=stats.m2
+    + jnp.sum(jnp.square(centred), axis=0)
+    + jnp.square(delta) * stats.count * share,
   )
 
 
 def normalize(
-    stats: RunningStatistics, inputs: jax.Array, clip: float, epsilon: float = 1e-4
+  stats: RunningStatistics, inputs: jax.Array, clip: float, epsilon: float = 1e-4
 ) -> jax.Array:
   """Whitens inputs [..., d] and clips them to [-clip, clip]."""
   scaled = (inputs - stats.mean) / (stats.std + epsilon)
