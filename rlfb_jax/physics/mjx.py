@@ -5,7 +5,8 @@ import copy
 import functools
 import importlib.util
 import io
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,7 @@ _INTEGRATORS = {
 _SAVED = ('time', 'qpos', 'qvel', 'act', 'qacc_warmstart')
 
 Saved = dict[str, jax.Array]
+Tree = TypeVar('Tree')
 
 
 class MjxPhysics:
@@ -90,14 +92,18 @@ class MjxPhysics:
     if iterations is not None:
       adapted.opt.iterations, adapted.opt.ls_iterations = iterations
     self._adapted = adapted
-    self._mjx_model = mjx.put_model(adapted, impl='jax')
+    self._mjx_model = _uncommitted(mjx.put_model(adapted, impl='jax'))
     self._warp_model = mjx.put_model(adapted, impl='warp') if impl == 'warp' else None
-    self._template = mjx.make_data(adapted, impl='jax')
+    self._template = _uncommitted(mjx.make_data(adapted, impl='jax'))
     resting = copy.copy(adapted)
     resting.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ACTUATION)
-    self._resting_model = mjx.put_model(resting, impl='jax')
+    self._resting_model = _uncommitted(mjx.put_model(resting, impl='jax'))
     needs_stage = model.sensor_needstage
     self._reads_forces = bool(np.any(needs_stage == mujoco.mjtStage.mjSTAGE_ACC.value))
+    # Compiled apart, so that MJX is traced once however many programs use it, and
+    # runs as fast outside of one.
+    self._init = jax.jit(fold_vmap(jax.vmap(self._init_one)))
+    self._steps: dict[int, Callable[[Saved, jax.Array], PhysicsState]] = {}
 
   def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
     return MjxPhysics, (self.model, self.impl, self.iterations)
@@ -108,17 +114,8 @@ class MjxPhysics:
     Args:
       qpos: [N, nq]; qvel: [N, nv]; act: [N, na].
     """
-
-    def init_one(qpos: jax.Array, qvel: jax.Array, act: jax.Array) -> PhysicsState:
-      data = self._template.replace(qpos=qpos, qvel=qvel, act=act)
-      sensordata = data.sensordata
-      if self._reads_forces:
-        sensordata = mjx.forward(self._resting_model, data).sensordata
-      saved = {name: getattr(data, name) for name in _SAVED}
-      return self._finish(saved, sensordata)
-
     start = [jnp.asarray(x, jnp.float32) for x in (qpos, qvel, act)]
-    return fold_vmap(jax.vmap(init_one))(*start)
+    return self._init(*start)
 
   def step(self, state: PhysicsState, ctrl: jax.Array, substeps: int) -> PhysicsState:
     """Advances by `substeps` physics steps under constant controls [N, nu].
@@ -128,21 +125,32 @@ class MjxPhysics:
       ctrl: [N, nu]; beyond its range it is clipped.
       substeps: physics steps, at least 1.
     """
+    if substeps not in self._steps:
+      step_all = functools.partial(self._step_all, substeps)
+      self._steps[substeps] = jax.jit(fold_vmap(step_all))
+    return self._steps[substeps](state.engine, jnp.asarray(ctrl, jnp.float32))
 
-    def step_all(saved: Saved, ctrl: jax.Array) -> PhysicsState:
-      advance = self._advance_jax
-      if self.impl == 'warp':
-        # Warp keeps the contacts of all simulations in one array of a fixed size.
-        contacts = max(1, self._template._impl.ncon) * ctrl.shape[0]
-        rows = max(1, self._template._impl.nefc)
-        template = mjx.make_data(
-          self._adapted, impl='warp', naconmax=contacts, njmax=rows
-        )
-        advance = functools.partial(self._advance_warp, template)
-      saved, sensordata = jax.vmap(lambda s, c: advance(s, c, substeps))(saved, ctrl)
-      return jax.vmap(self._finish)(saved, sensordata)
+  def _init_one(self, qpos: jax.Array, qvel: jax.Array, act: jax.Array) -> PhysicsState:
+    """`init` of one simulation."""
+    data = self._template.replace(qpos=qpos, qvel=qvel, act=act)
+    sensordata = data.sensordata
+    if self._reads_forces:
+      sensordata = mjx.forward(self._resting_model, data).sensordata
+    return self._finish({name: getattr(data, name) for name in _SAVED}, sensordata)
 
-    return fold_vmap(step_all)(state.engine, jnp.asarray(ctrl, jnp.float32))
+  def _step_all(self, substeps: int, saved: Saved, ctrl: jax.Array) -> PhysicsState:
+    """`step` of a whole batch, leaves [N, ...]."""
+    advance = self._advance_jax
+    if self.impl == 'warp':
+      # Warp keeps the contacts of all simulations in one array of a fixed size.
+      contacts = max(1, self._template._impl.ncon) * ctrl.shape[0]
+      rows = max(1, self._template._impl.nefc)
+      template = mjx.make_data(
+        self._adapted, impl='warp', naconmax=contacts, njmax=rows
+      )
+      advance = functools.partial(self._advance_warp, template)
+    saved, sensordata = jax.vmap(lambda s, c: advance(s, c, substeps))(saved, ctrl)
+    return jax.vmap(self._finish)(saved, sensordata)
 
   def _advance_jax(
     self, saved: Saved, ctrl: jax.Array, substeps: int
@@ -198,3 +206,13 @@ class MjxPhysics:
       num_contacts=touching.sum(dtype=jnp.int32),
       engine=saved,
     )
+
+
+def _uncommitted(tree: Tree) -> Tree:
+  """The same arrays, tied to no device.
+
+  MJX ties its constants to one; what they touch would be tied as well, and a state
+  before its first step would then be of another kind than after it, which compiles
+  a second time.
+  """
+  return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), tree)

@@ -28,13 +28,15 @@ import rlfb_jax
 import jax
 import jax.numpy as jnp
 from rlfb_jax import envs
+from rlfb_jax.physics.base import PhysicsState
 env = envs.make('quadruped_walk', engine='mjx')
-qpos = jnp.tile(jnp.asarray(env.model.qpos0, jnp.float32), (64, 1))
-physics = env.physics.init(qpos, jnp.zeros((64, env.model.nv)),
-                           jnp.zeros((64, env.model.na)))
-step = jax.jit(lambda p: env.physics.step(p, jnp.ones((64, 12)), 2))
+sizes = {'qvel': env.model.nv, 'act': env.model.na, 'qacc_warmstart': env.model.nv}
+engine = {name: jnp.zeros((64, size)) for name, size in sizes.items()}
+engine['qpos'] = jnp.tile(jnp.asarray(env.model.qpos0, jnp.float32), (64, 1))
+engine['time'] = jnp.zeros(64)
+physics = PhysicsState(*[None] * 5, engine)
 for _ in range(3):
-  physics = step(physics)
+  physics = env.physics.step(physics, jnp.ones((64, 12)), 1)
 assert jnp.isfinite(physics.qpos).all()
 """
 

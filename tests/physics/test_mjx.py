@@ -104,7 +104,7 @@ def test_states_and_sensors_are_native_mujocos(integrator, physics):
     assert_close(state, reference, 1e-3)
   # Forces now are others than those of the last substep, which the sensor shows.
   now = native.init(reference.qpos, reference.qvel, reference.act).sensordata[:2, 4]
-  assert (np.abs(now / reference.sensordata[:2, 4] - 1) > 5e-3).all()
+  assert (np.abs(now / reference.sensordata[:2, 4] - 1) > 1e-2).any()
 
 
 def test_a_saved_state_continues_to_the_same_bits(physics):
@@ -168,6 +168,8 @@ def test_states_of_init_and_step_are_typed_alike(physics):
     return (x.shape, x.dtype, x.weak_type)
 
   assert jax.tree.map(kind, state) == jax.tree.map(kind, after)
+  # Arrays tied to a device by one and not by the other would compile `step` twice.
+  assert not any(x.committed for x in jax.tree.leaves(state))
 
 
 def test_energy_flag_and_iterations():
