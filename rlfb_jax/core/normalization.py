@@ -5,8 +5,7 @@ import jax
 import jax.numpy as jnp
 
 
-@flax.struct.dataclass
-class RunningStatistics:
+class RunningStatistics(flax.struct.PyTreeNode):
   """Statistics of all vectors seen so far.
 
   Attributes:

@@ -13,8 +13,7 @@ from rlfb_jax.core.types import Key
 from rlfb_jax.physics.base import PhysicsState
 
 
-@flax.struct.dataclass
-class EnvState:
+class EnvState(flax.struct.PyTreeNode):
   """A batch of N environments between two control steps.
 
   Attributes:

@@ -15,8 +15,7 @@ from rlfb_jax.core.types import Key
 from rlfb_jax.envs.base import EnvState
 
 
-@flax.struct.dataclass
-class ProbeState:
+class ProbeState(flax.struct.PyTreeNode):
   """What a probe world remembers.
 
   Attributes:

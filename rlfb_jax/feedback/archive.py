@@ -17,8 +17,7 @@ from rlfb_jax.core.types import Key
 from rlfb_jax.feedback.clips import Clip
 
 
-@flax.struct.dataclass
-class Rollout:
+class Rollout(flax.struct.PyTreeNode):
   """T steps of N environments, leaves [T, N, ...].
 
   Attributes:
@@ -37,8 +36,7 @@ class Rollout:
   done: jax.Array
 
 
-@flax.struct.dataclass
-class Archive:
+class Archive(flax.struct.PyTreeNode):
   """The ring.
 
   Attributes:

@@ -4,8 +4,7 @@ import flax.struct
 import jax
 
 
-@flax.struct.dataclass
-class Clip:
+class Clip(flax.struct.PyTreeNode):
   """B segments of H consecutive steps of one episode each.
 
   Attributes:

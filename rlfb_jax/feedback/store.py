@@ -9,8 +9,7 @@ from rlfb_jax.feedback.clips import Clip
 SCRIPTED = 0  # Annotator number of the scripted rater; people count from 1.
 
 
-@flax.struct.dataclass
-class RatingStore:
+class RatingStore(flax.struct.PyTreeNode):
   """Labels in order of arrival, filled from the front. C is the capacity.
 
   Attributes:

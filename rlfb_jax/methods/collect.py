@@ -13,8 +13,7 @@ from rlfb_jax.envs.base import Environment, EnvState
 Actor = Callable[[jax.Array, Key], tuple[jax.Array, jax.Array]]
 
 
-@flax.struct.dataclass
-class Experience:
+class Experience(flax.struct.PyTreeNode):
   """Steps in time order: leaves [T, N, ...].
 
   Attributes:
@@ -44,8 +43,7 @@ class Experience:
   success: jax.Array
 
 
-@flax.struct.dataclass
-class EpisodeClock:
+class EpisodeClock(flax.struct.PyTreeNode):
   """True returns of training episodes, for the metrics alone.
 
   Attributes:

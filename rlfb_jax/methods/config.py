@@ -71,15 +71,6 @@ class Config:
   kl: RepulsionOptions = RepulsionOptions()
 
 
-# Prefix of a part's flags -> the part; `run` has none.
-SECTIONS: Mapping[str, type[Options]] = MappingProxyType(
-  {
-    '' if field.name == 'run' else field.name: field.type
-    for field in dataclasses.fields(Config)
-  }
-)
-
-
 def from_sections(sections: Mapping[str, Options]) -> Config:
   """The configuration from parts keyed as in `SECTIONS`."""
   return Config(**{name or 'run': part for name, part in sections.items()})  # type: ignore[arg-type]
@@ -89,3 +80,9 @@ def to_sections(config: Config) -> dict[str, Options]:
   """The parts keyed as in `SECTIONS`."""
   names = [field.name for field in dataclasses.fields(config)]
   return {'' if n == 'run' else n: getattr(config, n) for n in names}
+
+
+# Prefix of a part's flags -> the part; `run` has none.
+SECTIONS: Mapping[str, type[Options]] = MappingProxyType(
+  {name: type(part) for name, part in to_sections(Config()).items()}
+)

@@ -119,14 +119,15 @@ def make_intervention(
   def diagnose(
     feedback: RatingFeedbackState, agent: ppo.PPOState
   ) -> tuple[RatingFeedbackState, Metrics]:
-    assert feedback.classes is not None
+    classes = feedback.classes
+    assert classes is not None
     newest = archive_lib.latest(feedback.archive, rollout_steps)
     obs = newest.obs.reshape(-1, newest.obs.shape[-1])
     stride = max(1, obs.shape[0] // options.kl_batch)
     batch = PolicyBatch(obs=obs[::stride][: options.kl_batch])
     params = (agent.params.actor, agent.statistics)
     key = jax.random.fold_in(jax.random.key(_DIAGNOSTIC_KEY), feedback.env_steps)
-    metrics = repulsion.diagnose(params, feedback.classes, batch, key)
+    metrics = repulsion.diagnose(params, classes, batch, key)
     decision = abort_rule(
       feedback.strikes,
       metrics['policy/entropy'],
@@ -137,7 +138,7 @@ def make_intervention(
       strikes=decision.strikes, repelling=feedback.repelling & ~decision.abort
     )
     return feedback, metrics | {
-      'kl/value': repulsion.value(params, feedback.classes, batch, key),
+      'kl/value': repulsion.value(params, classes, batch, key),
       'kl/repelling': feedback.repelling.astype(jnp.float32),
     }
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.agents import ppo
+from rlfb_jax.core.normalization import RunningStatistics
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.envs.base import Environment, EnvState
 from rlfb_jax.methods.algorithm import Algorithm, Session
@@ -89,8 +90,7 @@ class Intervention(NamedTuple):
   diagnose: Callable[..., tuple[Any, Metrics]]
 
 
-@flax.struct.dataclass
-class OnPolicyState:
+class OnPolicyState(flax.struct.PyTreeNode):
   """A whole run of one seed.
 
   Attributes:
@@ -219,6 +219,12 @@ def make_on_policy(
 
     return chunk
 
+  def act(
+    policy: tuple[ppo.ActorParams, RunningStatistics], obs: jax.Array
+  ) -> jax.Array:
+    actor, statistics = policy
+    return jnp.tanh(ppo.policy(actor, statistics, obs, options)[0])
+
   explore_until = exploration.env_steps if exploration else 0
   phases = [LEARN] + ([EXPLORE] if exploration else [])
   return Algorithm(
@@ -231,7 +237,7 @@ def make_on_policy(
     session=make_session(feedback) if feedback else None,
     diagnose=make_diagnosis(intervention) if intervention else None,
     policy=lambda state: (state.agent.params.actor, state.agent.statistics),
-    act=lambda policy, obs: jnp.tanh(ppo.policy(*policy, obs, options)[0]),
+    act=act,
   )
 
 

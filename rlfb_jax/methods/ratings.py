@@ -25,8 +25,7 @@ from rlfb_jax.reward.model import RewardModel, RewardModelState, make_reward_mod
 from rlfb_jax.reward.ratings import class_boundaries, normalise_returns
 
 
-@flax.struct.dataclass
-class RatingFeedbackState:
+class RatingFeedbackState(flax.struct.PyTreeNode):
   """What is remembered of the conversation.
 
   Attributes:

@@ -12,8 +12,7 @@ import jax
 import mujoco
 
 
-@flax.struct.dataclass
-class PhysicsState:
+class PhysicsState(flax.struct.PyTreeNode):
   """A batch of simulations. Every leaf leads with the batch axis [N].
 
   Attributes:

@@ -10,8 +10,7 @@ ACTION_STD_FLOOR = 0.1
 STATE_STD_FLOOR = 1e-3
 
 
-@flax.struct.dataclass
-class Whitening:
+class Whitening(flax.struct.PyTreeNode):
   """Frozen scales of the rated data; refreshed only when ratings arrive.
 
   Attributes:

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from rlfb_jax.core import linalg
 
 
-@flax.struct.dataclass
-class Gaussian:
+class Gaussian(flax.struct.PyTreeNode):
   """Normal laws by their Cholesky factors.
 
   Attributes:

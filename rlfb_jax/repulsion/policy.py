@@ -21,8 +21,7 @@ SATURATED = 0.97
 BOX_MARGIN = 1e-6
 
 
-@flax.struct.dataclass
-class PolicyBatch:
+class PolicyBatch(flax.struct.PyTreeNode):
   """States that the policy visits, with what it did there.
 
   Attributes:

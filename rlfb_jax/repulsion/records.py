@@ -9,8 +9,7 @@ from rlfb_jax.repulsion.gaussian import Gaussian
 from rlfb_jax.repulsion.options import RepulsionOptions
 
 
-@flax.struct.dataclass
-class ClassSamples:
+class ClassSamples(flax.struct.PyTreeNode):
   """Steps drawn from each class, for modes that visit the states of a class.
 
   Attributes:
@@ -22,8 +21,7 @@ class ClassSamples:
   action: jax.Array
 
 
-@flax.struct.dataclass
-class ConditionalHeads:
+class ConditionalHeads(flax.struct.PyTreeNode):
   """Ridge-linear law of the unsquashed action given the whitened state, per class.
 
   Attributes:
@@ -37,8 +35,7 @@ class ConditionalHeads:
   log_std: jax.Array
 
 
-@flax.struct.dataclass
-class ClassStatistics:
+class ClassStatistics(flax.struct.PyTreeNode):
   """What is known about the rating classes, with R = n + 1 rows.
 
   Row i < n is rating class i; row n pools all classes that repel.

@@ -19,8 +19,7 @@ CHUNK_ROWS = 4096
 STD_FLOOR = 1e-4
 
 
-@flax.struct.dataclass
-class RewardModelState:
+class RewardModelState(flax.struct.PyTreeNode):
   """The ensemble and how its inputs and outputs are scaled.
 
   Attributes:

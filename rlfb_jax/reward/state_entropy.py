@@ -22,8 +22,7 @@ SPARE = 8  # Candidates beyond the k + 1 nearest that are measured exactly.
 STD_FLOOR = 1e-6
 
 
-@flax.struct.dataclass
-class StateEntropyState:
+class StateEntropyState(flax.struct.PyTreeNode):
   """Observations seen so far, a ring.
 
   Attributes:

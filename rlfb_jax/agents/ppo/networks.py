@@ -12,8 +12,7 @@ from rlfb_jax.core.types import Key
 _SQRT2 = 2.0**0.5
 
 
-@flax.struct.dataclass
-class ActorParams:
+class ActorParams(flax.struct.PyTreeNode):
   """A tanh-squashed Normal with a state-independent spread.
 
   The published code explores with state-dependent noise that it re-draws every
@@ -28,8 +27,7 @@ class ActorParams:
   log_std: jax.Array
 
 
-@flax.struct.dataclass
-class PPOParams:
+class PPOParams(flax.struct.PyTreeNode):
   """What the optimiser moves."""
 
   actor: ActorParams

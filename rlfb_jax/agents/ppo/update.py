@@ -20,8 +20,7 @@ from rlfb_jax.core.normalization import (
 from rlfb_jax.core.types import Key, Metrics, Params
 
 
-@flax.struct.dataclass
-class PPOState:
+class PPOState(flax.struct.PyTreeNode):
   """Everything PPO carries from one update to the next.
 
   Attributes:
@@ -39,8 +38,7 @@ class PPOState:
   skipped_updates: jax.Array
 
 
-@flax.struct.dataclass
-class Rollout:
+class Rollout(flax.struct.PyTreeNode):
   """What the agent did: leaves [T, N, ...].
 
   Attributes:
@@ -60,8 +58,7 @@ class Rollout:
   truncated: jax.Array
 
 
-@flax.struct.dataclass
-class Batch:
+class Batch(flax.struct.PyTreeNode):
   """Transitions ready for gradient steps: leaves [B, ...]."""
 
   inputs: jax.Array
