@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import functools
-import importlib.util
 import io
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -73,7 +72,7 @@ class MjxPhysics:
     """
     if impl not in ('jax', 'warp'):
       raise ValueError(f'impl={impl} is not one of jax, warp.')
-    if impl == 'warp' and importlib.util.find_spec('warp') is None:
+    if impl == 'warp' and not mjx.warp.WARP_INSTALLED:
       raise ValueError(
         'impl=warp needs the package warp-lang, which is not installed; try'
         ' `pip install "rlfb-jax[warp]"`, or impl=jax.'

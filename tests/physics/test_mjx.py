@@ -187,9 +187,28 @@ def test_refusals(monkeypatch):
   model = make_model()
   with pytest.raises(ValueError, match='impl=cpp is not one of jax, warp'):
     MjxPhysics(model, impl='cpp')
-  monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+  monkeypatch.setattr('mujoco.mjx.warp.WARP_INSTALLED', False)
   with pytest.raises(ValueError, match='warp-lang, which is not installed'):
     MjxPhysics(model, impl='warp')
   implicit = make_model(integrator='implicit')
   with pytest.raises(ValueError, match='mjINT_IMPLICIT is not known to MJX'):
     MjxPhysics(implicit)
+
+
+def test_warp_moves_like_native_mujoco():
+  pytest.importorskip('warp', reason='needs the extra: pip install "rlfb-jax[warp]"')
+  model = make_model()
+  physics, native = MjxPhysics(model, 'warp'), NativePhysics(model, num_threads=1)
+  state, reference = init(physics, *start(model)), native.init(*start(model))
+  for ctrl in controls(3):
+    before = state
+    state = step(physics, state, ctrl)
+    reference = native.step(reference, ctrl, SUBSTEPS)
+    assert_close(state, reference, 1e-3)
+
+  def add(x):
+    return jnp.stack([x, x[::-1]])
+
+  seeds = jax.vmap(lambda s, c: physics.step(s, c, SUBSTEPS))
+  got = jax.jit(seeds)(jax.tree.map(add, before), add(ctrl))
+  chex.assert_trees_all_close(got, jax.tree.map(add, state), atol=1e-6)
