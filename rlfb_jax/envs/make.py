@@ -59,7 +59,7 @@ def make(
     engine: `native` (C MuJoCo), `mjx`, or `auto`: native where JAX computes on
       the CPU, mjx elsewhere.
     impl: mjx only: `jax` or `warp`.
-    solver: mjx only: `benchmark` (the model's own settings) or `fast`.
+    solver: mjx only: `benchmark` (the model's own settings), `trimmed` or `fast`.
     num_threads: native only: threads that step; 0 means one a core.
 
   Raises:
@@ -82,10 +82,7 @@ def _make_physics(task: Task, options: PhysicsOptions) -> Physics:
   if engine == 'native':
     return NativePhysics(model, options.num_threads)
   # Imported on demand: mjx takes seconds to import.
-  from rlfb_jax.physics.mjx import FAST_ITERATIONS, MjxPhysics
+  from rlfb_jax.physics.mjx import MjxPhysics, solver_iterations
 
-  iterations = None
-  if options.solver == 'fast':
-    domain = next(d for d in FAST_ITERATIONS if task.name.startswith(d))
-    iterations = FAST_ITERATIONS[domain]
+  iterations = solver_iterations(options.solver, task.name)
   return MjxPhysics(model, options.impl, iterations)

@@ -10,7 +10,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from rlfb_jax.physics.mjx import FAST_ITERATIONS, MjxPhysics
+from rlfb_jax.envs import task_names
+from rlfb_jax.physics.mjx import MjxPhysics, solver_iterations
 from rlfb_jax.physics.native import NativePhysics
 
 # A ball that a motor with activation drives over a plane, with sensors of each stage.
@@ -180,7 +181,15 @@ def test_energy_flag_and_iterations():
   assert model.opt.enableflags == mujoco.mjtEnableBit.mjENBL_ENERGY  # The caller's.
   kept = pickle.loads(pickle.dumps(physics))
   assert kept.iterations == (2, 5)
-  assert set(FAST_ITERATIONS) >= {'walker', 'cheetah', 'quadruped'}
+
+
+def test_solver_presets_cover_every_task():
+  for name in task_names():
+    assert solver_iterations('benchmark', name) is None
+    trimmed = solver_iterations('trimmed', name)
+    assert solver_iterations('fast', name) <= trimmed
+  assert solver_iterations('fast', 'walker_run') == (2, 5)
+  assert solver_iterations('fast', 'cheetah_run') == (4, 8)
 
 
 def test_refusals(monkeypatch):
