@@ -23,8 +23,8 @@ class PhysicsOptions(Options):
   solver: str = option(
     'benchmark',
     "Constraint solver's effort in mjx: benchmark (the model's own settings), "
-    'trimmed (the same results in float32, sooner) or fast (sooner still, with '
-    'slightly different physics; walker noticeably).',
+    'trimmed (sooner, and nearly always the same in float32) or fast (sooner still, '
+    'with different physics; the walker noticeably).',
     choices=('benchmark', 'trimmed', 'fast'),
   )
   num_threads: int = option(
