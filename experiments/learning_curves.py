@@ -44,9 +44,9 @@ DEFAULT_TASKS = 'cartpole_swingup,cheetah_run,walker_walk'
 # Environment steps of each seed.
 SCALES = {
   'quick': {
-    'cartpole_swingup': 480_000,
-    'cheetah_run': 800_000,
-    'walker_walk': 960_000,
+    'cartpole_swingup': 256_000,
+    'cheetah_run': 256_000,
+    'walker_walk': 480_000,
   },
   'paper': {},
 }

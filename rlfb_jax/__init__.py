@@ -1,9 +1,5 @@
 """Reinforcement learning from feedback in JAX, compiled end to end."""
 
-from rlfb_jax.core.xla_flags import avoid_cpu_deadlock
-
-avoid_cpu_deadlock()
-
 
 def __getattr__(name: str) -> object:
   """`load_policy`, on first use: importing the package loads nothing else."""

@@ -5,6 +5,7 @@ import functools
 import jax
 
 from rlfb_jax.core.suggest import check_known
+from rlfb_jax.core.xla_flags import avoid_cpu_deadlock
 from rlfb_jax.envs.base import Environment, Task
 from rlfb_jax.envs.environment import MujocoEnvironment
 from rlfb_jax.envs.probe import PROBES, ProbeEnvironment
@@ -76,6 +77,8 @@ def make(
 
 def _make_physics(task: Task, options: PhysicsOptions) -> Physics:
   engine = options.engine
+  if engine == 'mjx':
+    avoid_cpu_deadlock()  # Before anything below starts JAX.
   if engine == 'auto':
     engine = 'native' if jax.default_backend() == 'cpu' else 'mjx'
   model = task.make_model()

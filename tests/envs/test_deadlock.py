@@ -13,7 +13,8 @@ FLAG = 'xla_cpu_enable_concurrency_optimized_scheduler'
 
 # Independent batched factorisations in one program; each may wait for the other.
 CHOLESKYS = """
-import rlfb_jax
+from rlfb_jax.core.xla_flags import avoid_cpu_deadlock
+avoid_cpu_deadlock()
 import jax
 import jax.numpy as jnp
 a = jax.random.normal(jax.random.key(0), (256, 22, 22))
@@ -24,7 +25,6 @@ for i in range(40):
 """
 
 QUADRUPED = """
-import rlfb_jax
 import jax
 import jax.numpy as jnp
 from rlfb_jax import envs
@@ -76,6 +76,7 @@ def test_flag_is_added_where_known_and_never_over_the_users(
   if before is not None:
     monkeypatch.setenv('XLA_FLAGS', before)
   monkeypatch.setattr('importlib.metadata.version', lambda name: version)
+  monkeypatch.setattr(xla_flags, '_cpu_has_started', lambda: False)
   xla_flags.avoid_cpu_deadlock()
   assert os.environ.get('XLA_FLAGS') == after
 
@@ -88,3 +89,11 @@ def test_importing_the_package_starts_nothing():
 def test_this_process_has_the_setting():
   if jaxlib.__version__.startswith('0.10.'):
     assert FLAG in os.environ['XLA_FLAGS']
+
+
+def test_too_late_is_said(monkeypatch):
+  monkeypatch.delenv('XLA_FLAGS', raising=False)
+  monkeypatch.setattr('importlib.metadata.version', lambda name: '0.10.2')
+  monkeypatch.setattr(xla_flags, '_cpu_has_started', lambda: True)
+  with pytest.warns(UserWarning, match='before the first array'):
+    xla_flags.avoid_cpu_deadlock()

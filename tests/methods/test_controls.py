@@ -9,18 +9,25 @@ from tests.methods.probe_runs import make_config, run
 
 
 def _agent(config):
-  state, rows = run(config)
+  state, rows = run(config, num_seeds=1)
   return jax.device_get((state.agent.params, state.feedback.reward_model)), rows
+
+
+def _config(method, **kl):
+  """Without pre-training: one program less to compile in each arm."""
+  return make_config(
+    method, kl=kl, run={'total_env_steps': 960}, feedback={'pretrain_steps': 0}
+  )
 
 
 @pytest.fixture(scope='module')
 def rbrl():
-  return _agent(make_config('rbrl'))
+  return _agent(_config('rbrl'))
 
 
 @pytest.mark.parametrize('kl', [{'kl_mode': 'logged_only'}, {'beta': 0.0}])
 def test_a_repulsion_without_gradient_trains_to_the_same_bits_as_rbrl(rbrl, kl):
-  logged, rows = _agent(make_config('rbrl_kl', kl=kl))
+  logged, rows = _agent(_config('rbrl_kl', **kl))
   chex.assert_trees_all_equal(rbrl[0], logged)
   assert (rows[-1]['kl/segments'].sum(-1) > 0).all()
 
@@ -30,20 +37,15 @@ def test_a_repulsion_without_gradient_trains_to_the_same_bits_as_rbrl(rbrl, kl):
   [
     {},
     {'kl_mode': 'ratio'},
-    {'kl_mode': 'ratio', 'ratio_form': 'objective'},
     {'kl_mode': 'heads_unlikelihood'},
-    {'kl_mode': 'heads_gaussian'},
     {'kl_mode': 'influence'},
     {'below_median': True},
-    {'weights': 'uniform'},
-    {'weights': 'pooled'},
-    {'weights': 'reversed'},
     {'shuffled_labels': True},
   ],
   ids=lambda kl: '-'.join(map(str, kl.values())) or 'pathwise',
 )
 def test_every_real_repulsion_moves_the_policy_and_stays_finite(rbrl, kl):
-  pushed, rows = _agent(make_config('rbrl_kl', kl=kl))
+  pushed, rows = _agent(_config('rbrl_kl', **kl))
   chex.assert_tree_all_finite(pushed)
   before = rbrl[0][0].actor.mlp[0].kernel
   assert np.abs(pushed[0].actor.mlp[0].kernel - before).max() > 1e-6
@@ -56,5 +58,5 @@ def test_the_public_codes_preset_has_no_gradient(rbrl):
   from rlfb_jax.repulsion import PRESETS
 
   preset = {k: v for k, v in PRESETS['hpml_code'].items() if k != 'min_segments'}
-  logged, _ = _agent(make_config('rbrl_kl', kl=preset))
+  logged, _ = _agent(_config('rbrl_kl', **preset))
   chex.assert_trees_all_equal(rbrl[0], logged)
