@@ -1,0 +1,99 @@
+"""Clocks, counters and medians."""
+
+import os
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+# Everything that XLA or JAX does to a program before it runs.
+_COMPILE_EVENTS = (
+  '/jax/core/compile/jaxpr_trace_duration',
+  '/jax/core/compile/jaxpr_to_mlir_module_duration',
+  '/jax/core/compile/backend_compile_duration',
+)
+
+
+class Summary(NamedTuple):
+  """The median of some samples, and the smallest and the largest."""
+
+  median: float
+  low: float
+  high: float
+
+  def text(self, digits: int = 0) -> str:
+    """As in `5,012 [4,950-5,101]`; only the median where all agree."""
+    median, low, high = (f'{value:,.{digits}f}' for value in self)
+    return median if low == high else f'{median} [{low}-{high}]'
+
+
+def summarize(samples: Sequence[float]) -> Summary:
+  """Median and range.
+
+  Raises:
+    ValueError: if there are no samples.
+  """
+  if not samples:
+    raise ValueError('samples are empty; a median needs at least 1.')
+  return Summary(float(np.median(samples)), float(min(samples)), float(max(samples)))
+
+
+class Compilations:
+  """Counts what JAX compiles in this process, from its making on.
+
+  Attributes:
+    count: programs compiled, or taken from the compilation cache.
+  """
+
+  def __init__(self) -> None:
+    self.count = 0
+    self._spans: list[tuple[str, float, float]] = []
+    jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+  def _listen(self, event: str, duration: float, **_: Any) -> None:
+    if event in _COMPILE_EVENTS:
+      end = time.perf_counter()
+      self._spans.append((event.rpartition('/')[2], end - duration, end))
+      self.count += event == _COMPILE_EVENTS[-1]
+
+  def seconds(self, since: float = 0.0, stage: str = '') -> float:
+    """Time spent on it since `time.perf_counter()` was `since`.
+
+    Programs are traced inside one another, so that durations overlap: what counts
+    is the time in which at least one was at work.
+
+    Args:
+      since: earlier work is left out.
+      stage: `trace`, `lower` or `compile` alone; all by default.
+    """
+    names = {'trace': 'jaxpr_trace', 'lower': 'jaxpr_to', 'compile': 'backend'}
+    prefix = names.get(stage, '')
+    spans = sorted((a, b) for n, a, b in self._spans if n.startswith(prefix))
+    total, until = 0.0, since
+    for start, end in spans:
+      total += max(0.0, end - max(start, until))
+      until = max(until, end)
+    return total
+
+
+class Timed(NamedTuple):
+  """How long something took, and how much of it was compilation, seconds."""
+
+  seconds: float
+  compiling: float
+
+
+def timed(run: Callable[[], object], compilations: Compilations) -> Timed:
+  """Runs something that waits for its results."""
+  start = time.perf_counter()
+  run()
+  return Timed(time.perf_counter() - start, compilations.seconds(since=start))
+
+
+def resident_mib() -> float:
+  """Memory of this process that is in RAM, MiB."""
+  pages = int(pathlib.Path('/proc/self/statm').read_text().split()[1])
+  return pages * os.sysconf('SC_PAGE_SIZE') / 2**20
