@@ -28,7 +28,8 @@ def cold_start(
   Returns:
     Seconds: `total`, and what it is made of: `interpreter`, `imports`, `trace`,
     `lower`, `compile` (or taken from the cache; they may overlap), and `run`, the
-    rest, which is the first chunk. Also `programs` compiled, and `env_steps` taken.
+    rest, which is the first chunk. Also `programs` that were needed, how many came
+    from the cache (`cache_hits`), and `env_steps` taken.
 
   Raises:
     RuntimeError: if the training fails; with its last words.

@@ -34,8 +34,12 @@ def main(start: float, argv: list[str]) -> None:
       }
       rest = imported - start + compilations.seconds()
       stages['run'] = total - rest
-      programs = {'programs': compilations.count, 'env_steps': env_steps}
-      print(json.dumps({'total': total, **stages, **programs}), flush=True)
+      counts = {
+        'programs': compilations.count,
+        'cache_hits': compilations.hits,
+        'env_steps': env_steps,
+      }
+      print(json.dumps({'total': total, **stages, **counts}), flush=True)
       os._exit(0)
 
   train.MetricsWriter = FirstLine  # type: ignore[misc]

@@ -16,6 +16,8 @@ _COMPILE_EVENTS = (
   '/jax/core/compile/backend_compile_duration',
 )
 
+_CACHE_HIT = '/jax/compilation_cache/cache_hits'
+
 
 class Summary(NamedTuple):
   """The median of some samples, and the smallest and the largest."""
@@ -46,18 +48,24 @@ class Compilations:
 
   Attributes:
     count: programs compiled, or taken from the compilation cache.
+    hits: programs taken from there.
   """
 
   def __init__(self) -> None:
     self.count = 0
+    self.hits = 0
     self._spans: list[tuple[str, float, float]] = []
     jax.monitoring.register_event_duration_secs_listener(self._listen)
+    jax.monitoring.register_event_listener(self._count_hit)
 
   def _listen(self, event: str, duration: float, **_: Any) -> None:
     if event in _COMPILE_EVENTS:
       end = time.perf_counter()
       self._spans.append((event.rpartition('/')[2], end - duration, end))
       self.count += event == _COMPILE_EVENTS[-1]
+
+  def _count_hit(self, event: str, **_: Any) -> None:
+    self.hits += event == _CACHE_HIT
 
   def seconds(self, since: float = 0.0, stage: str = '') -> float:
     """Time spent on it since `time.perf_counter()` was `since`.

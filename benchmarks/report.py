@@ -219,11 +219,12 @@ def _cold(results: Results) -> str:
         f'{limit}',
         'yes' if call['seconds'] < limit else 'no',
         *(f'{call["stages"][stage]:.1f}' for stage in stages),
+        f'{call["stages"]["cache_hits"]} of {call["stages"]["programs"]}',
         f'{call["stages"]["env_steps"]:,}',
       ]
     )
-  head = ('cold start', 'cache', 's', 'under', '', *stages, 'first chunk, steps')
-  return table(head, rows)
+  counts = 'programs from the cache', 'steps of the first chunk'
+  return table(('cold start', 'cache', 's', 'under', '', *stages, *counts), rows)
 
 
 def _tasks(results: Results, tasks: Sequence[str]) -> str:

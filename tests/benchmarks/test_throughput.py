@@ -55,7 +55,9 @@ def test_a_cold_start_is_taken_apart(tmp_path):
   stages = [found[s] for s in ('interpreter', 'imports', 'trace', 'lower', 'compile')]
   assert min(*stages, found['run']) > 0
   assert max(stages) < found['total']
-  assert found['programs'] > 0
+  assert found['programs'] > found['cache_hits'] == 0
+  again = cold_start.cold_start(flags, tmp_path / 'cache', timeout=300)
+  assert again['cache_hits'] > 0
   with pytest.raises(RuntimeError, match='did you mean'):
     cold_start.cold_start(['--method=pppo'], tmp_path / 'cache', timeout=300)
 
