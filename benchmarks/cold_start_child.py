@@ -16,13 +16,14 @@ def main(start: float, argv: list[str]) -> None:
 
   compilations = Compilations()
   from rlfb_jax.bin import train
+  from rlfb_jax.training.metrics import Values
 
   imported = time.monotonic()
 
   class FirstLine(train.MetricsWriter):
     """Ends the process where the first line is on disk."""
 
-    def write(self, env_steps: int, values: train.loop.Metrics) -> None:
+    def write(self, env_steps: int, values: Values) -> None:
       super().write(env_steps, values)
       total = time.monotonic() - start
       stages = {

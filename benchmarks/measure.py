@@ -4,7 +4,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -58,13 +58,15 @@ class Compilations:
     jax.monitoring.register_event_duration_secs_listener(self._listen)
     jax.monitoring.register_event_listener(self._count_hit)
 
-  def _listen(self, event: str, duration: float, **_: Any) -> None:
+  def _listen(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
+    del kwargs
     if event in _COMPILE_EVENTS:
       end = time.perf_counter()
-      self._spans.append((event.rpartition('/')[2], end - duration, end))
+      self._spans.append((event.rpartition('/')[2], end - duration_secs, end))
       self.count += event == _COMPILE_EVENTS[-1]
 
-  def _count_hit(self, event: str, **_: Any) -> None:
+  def _count_hit(self, event: str, **kwargs: str | int) -> None:
+    del kwargs
     self.hits += event == _CACHE_HIT
 
   def seconds(self, since: float = 0.0, stage: str = '') -> float:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from figures import PRODUCTS, Results, bound, calls, rates, ratio, run_seconds, running
-from measure import summarize
+from measure import Summary, summarize
 
 LABELS = {'ppo': 'PPO', 'rbrl': 'RbRL', 'rbrl_kl': 'RbRL-KL'}
 
@@ -108,7 +108,7 @@ def _targets(results: Results, task: str) -> str:
   """What was promised, and what came of it."""
   ppo = rates(results, 'ppo', task)
   best = bound(results, task)
-  found = [
+  found: list[tuple[str, Summary | None, float | None]] = [
     ('PPO / bound', ratio(ppo, [best] * len(ppo)) if best else None, SHARE_OF_BOUND),
     ('PPO / SB3 PPO', ratio(ppo, rates(results, 'SB3 PPO', task)), OVER_SB3),
     ('PPO / brax PPO', ratio(ppo, rates(results, 'brax PPO', task)), OVER_BRAX),
@@ -164,10 +164,10 @@ def _whole_run(results: Results) -> str:
   sessions = [c for c in results['calls'] if c['name'].endswith(' session')]
   if not sessions:
     return body
-  seconds = summarize([running(c) for c in sessions if c['seeds'] == 1])
+  took = summarize([running(c) for c in sessions if c['seeds'] == 1])
   passes = summarize([c['passes'] for c in sessions if c['seeds'] == 1])
   said = (
-    f'A labelling session at one seed took {seconds.text(2)} s and {passes.text()}'
+    f'A labelling session at one seed took {took.text(2)} s and {passes.text()}'
     ' passes of the reward model.'
   )
   fits = calls(results, 'reward passes')

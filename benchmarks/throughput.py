@@ -18,6 +18,7 @@ meanwhile.
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -153,7 +154,7 @@ def make_training(
     sessions = sessions[:1]
   for labels, strategy in sessions:
     passes = bench.call(
-      lambda labels=labels, strategy=strategy: training.session(labels, strategy),
+      functools.partial(training.session, labels, strategy),
       f'{method} session',
       strategy=strategy,
       **facts,

@@ -83,7 +83,7 @@ def make_env(task: str, config: methods.Config, chunk_rollouts: int) -> Any:
   An episode of 1000 steps makes chunks of two rollouts of 500. With one, samples are
   taken twice as often; what a step costs stays the same.
   """
-  env = envs.make(task, engine='native')
+  env: Any = envs.make(task, engine='native')
   length = config.ppo.rollout_steps * chunk_rollouts
   return MujocoEnvironment(
     dataclasses.replace(env.task, episode_length=length), env.physics
