@@ -35,6 +35,7 @@ ARMS = {
   'rbrl': ['--method=rbrl'],
   'rbrl_kl': ['--method=rbrl_kl'],
   'shuffled': ['--method=rbrl_kl', '--kl_shuffled_labels=true'],
+  'rbrl_kl_strong': ['--method=rbrl_kl', '--kl_beta=0.1'],
   'uniform': ['--method=rbrl_kl', '--kl_weights=uniform'],
   'influence': ['--method=rbrl_kl', '--kl_mode=influence'],
 }

@@ -84,9 +84,12 @@ def fold_vmap(function: Callable[..., Tree]) -> Callable[..., Tree]:
   @folded.def_vmap
   def batched(axis_size: int, in_batched: list[Any], *args: Any) -> tuple[Tree, Any]:
     args = _broadcast(axis_size, in_batched, args)
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), args)
+    # Sizes written out: -1 is undefined where another axis is empty, as `act` is.
+    flat = jax.tree.map(lambda x: x.reshape(axis_size * x.shape[1], *x.shape[2:]), args)
     out = fold_vmap(function)(*flat)
-    out = jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), out)
+    out = jax.tree.map(
+      lambda x: x.reshape(axis_size, x.shape[0] // axis_size, *x.shape[1:]), out
+    )
     return out, jax.tree.map(lambda _: True, out)
 
   return folded

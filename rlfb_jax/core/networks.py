@@ -76,5 +76,35 @@ def apply_mlp(params: MLP, inputs: jax.Array, activation: Activation) -> jax.Arr
   """Runs the network on inputs [..., sizes[0]]; the output layer stays linear."""
   hidden = inputs
   for layer in params[:-1]:
-    hidden = activation(hidden @ layer.kernel + layer.bias)
-  return hidden @ params[-1].kernel + params[-1].bias
+    hidden = activation(product(hidden, layer.kernel) + layer.bias)
+  return product(hidden, params[-1].kernel) + params[-1].bias
+
+
+@jax.custom_vjp
+def product(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+  """`inputs @ kernel`, [..., n] and [n, m], with a gradient that is fast on CPU.
+
+  XLA's CPU kernels multiply slowly by a transposed left operand, which is what the
+  kernel's gradient is: written out first, PPO's gradient step takes two thirds of
+  the time.
+  """
+  return inputs @ kernel
+
+
+def _product_forward(
+  inputs: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  return inputs @ kernel, (inputs, kernel)
+
+
+def _product_backward(
+  saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  inputs, kernel = saved
+  rows = inputs.reshape(-1, inputs.shape[-1])
+  columns = gradient.reshape(-1, gradient.shape[-1])
+  transposed = jax.lax.optimization_barrier(rows.T)
+  return gradient @ kernel.T, transposed @ columns
+
+
+product.defvjp(_product_forward, _product_backward)

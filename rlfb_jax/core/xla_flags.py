@@ -41,5 +41,5 @@ def avoid_cpu_deadlock() -> None:
 def _cpu_has_started() -> bool:
   """Whether JAX already holds a CPU backend; False where it does not tell."""
   bridge = sys.modules.get('jax._src.xla_bridge')
-  backends = getattr(bridge, '_backends', None)
-  return bool(backends) and list(backends) == ['cpu']
+  backends = getattr(bridge, '_backends', None) or {}
+  return list(backends) == ['cpu']

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from rlfb_jax.agents import ppo
 from rlfb_jax.agents.regulariser import Regulariser
+from rlfb_jax.core import distributions
 from rlfb_jax.core.types import Key, Metrics, Params
 from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.methods.collect import Experience
@@ -21,6 +22,7 @@ from rlfb_jax.repulsion import (
   abort_rule,
   limit_gradient,
 )
+from rlfb_jax.repulsion.policy import unsquash
 
 # Diagnostics draw their noise from a stream of their own, so that looking at a run
 # cannot change it.
@@ -39,6 +41,7 @@ def repulsion_policy(options: ppo.PPOOptions) -> Policy:
 
 def make_intervention(
   repulsion: Repulsion,
+  policy: Policy,
   options: RepulsionOptions,
   reward: Callable[[RatingFeedbackState, jax.Array, jax.Array], jax.Array],
   action_size: int,
@@ -48,7 +51,8 @@ def make_intervention(
   """Turns the repulsion's pieces into what the on-policy skeleton takes.
 
   Args:
-    repulsion: made for the policy of `repulsion_policy`.
+    repulsion: what pushes.
+    policy: that of `repulsion_policy`, which `repulsion` was made for.
     options: its options.
     reward: r_hat of steps, as in `Feedback`; read by the gate on classes.
     action_size: da.
@@ -122,10 +126,14 @@ def make_intervention(
     classes = feedback.classes
     assert classes is not None
     newest = archive_lib.latest(feedback.archive, rollout_steps)
-    obs = newest.obs.reshape(-1, newest.obs.shape[-1])
+    obs, action = (x.reshape(-1, x.shape[-1]) for x in (newest.obs, newest.action))
     stride = max(1, obs.shape[0] // options.kl_batch)
-    batch = PolicyBatch(obs=obs[::stride][: options.kl_batch])
+    rows = slice(None, stride * options.kl_batch, stride)
+    obs, raw_action = obs[rows], unsquash(action[rows])
     params = (agent.params.actor, agent.statistics)
+    # Ratios of one: the term as it stands before the next update.
+    log_prob = distributions.log_prob(raw_action, *policy(params, obs))
+    batch = PolicyBatch(obs=obs, raw_action=raw_action, log_prob=log_prob)
     key = jax.random.fold_in(jax.random.key(_DIAGNOSTIC_KEY), feedback.env_steps)
     metrics = repulsion.diagnose(params, classes, batch, key)
     decision = abort_rule(

@@ -43,10 +43,11 @@ def make(
     return make_on_policy(env, config.ppo, run.total_env_steps, iterations)
 
   repulsion = None
+  policy = repulsion_policy(config.ppo)
   if run.method == 'rbrl_kl':
     repulsion = repulsion_lib.make_repulsion(
       config.kl,
-      repulsion_policy(config.ppo),
+      policy,
       config.rating.num_classes,
       env.observation_size,
       env.action_size,
@@ -63,6 +64,7 @@ def make(
   if repulsion is not None:
     intervention = make_intervention(
       repulsion,
+      policy,
       config.kl,
       feedback.reward,
       env.action_size,

@@ -55,6 +55,8 @@ class Feedback(NamedTuple):
     propose: `(state, key, wanted strategy) -> queries`.
     teach: `(queries, key) -> answers`, the scripted teacher.
     absorb: `(state, key, queries, answers, wanted []) -> (state, metrics)`.
+    context: `state -> state` without what interventions have no use for (archive,
+      labels), so that it can be handed from seed to seed cheaply.
     is_first: `state -> bool []`, whether nobody has been asked yet.
     labels_due: `env_steps -> labels to ask for now`.
     strategy: `env_steps -> query strategy`.
@@ -66,6 +68,7 @@ class Feedback(NamedTuple):
   propose: Callable[[Any, Key, str], Any]
   teach: Callable[[Any, Key], Any]
   absorb: Callable[..., tuple[Any, Metrics]]
+  context: Callable[[Any], Any]
   is_first: Callable[[Any], jax.Array]
   labels_due: Callable[[int], int]
   strategy: Callable[[int], str]
@@ -153,6 +156,42 @@ def make_on_policy(
       env_steps=jnp.zeros((), jnp.int32),
     )
 
+  def make_learner(phase: str) -> Callable[..., tuple[ppo.PPOState, Metrics]]:
+    exploring = phase == EXPLORE and exploration is not None
+    parts = None if exploring else intervention
+
+    def learn(
+      agent: ppo.PPOState,
+      context: Any,
+      experience: Experience,
+      rewards: jax.Array,
+      key: Key,
+      progress: jax.Array,
+    ) -> tuple[ppo.PPOState, Metrics]:
+      shaping, regulariser = None, None
+      if parts is not None:
+        if parts.shape_rewards is not None:
+          rewards = rewards + parts.shape_rewards(context, experience)
+        if parts.shape_advantages is not None:
+          shaping = parts.shape_advantages(context, agent, experience)
+        if parts.regulariser is not None:
+          regulariser = parts.regulariser(context, agent, experience)
+      return ppo.update(
+        agent,
+        rollout_of(experience),
+        rewards,
+        key,
+        progress,
+        options,
+        num_epochs=exploration.num_epochs if exploring and exploration else None,
+        regulariser=regulariser,
+        shaping=shaping,
+      )
+
+    return one_seed_at_a_time(learn)
+
+  learners = {phase: make_learner(phase) for phase in (EXPLORE, LEARN)}
+
   def iterate(state: OnPolicyState, phase: str) -> tuple[OnPolicyState, Metrics]:
     key, collect_key, update_key = jax.random.split(state.key, 3)
     env_state, experience = collect(
@@ -176,26 +215,10 @@ def make_on_policy(
       metrics['reward_correlation'] = correlation(rewards, experience.env_reward)
     metrics['agent_reward'] = jnp.mean(rewards)
 
-    parts = intervention if phase == LEARN else None
-    shaping, regulariser = None, None
-    if parts is not None:
-      if parts.shape_rewards is not None:
-        rewards = rewards + parts.shape_rewards(seen, experience)
-      if parts.shape_advantages is not None:
-        shaping = parts.shape_advantages(seen, state.agent, experience)
-      if parts.regulariser is not None:
-        regulariser = parts.regulariser(seen, state.agent, experience)
-    exploring = phase == EXPLORE and exploration is not None
-    agent, learn_metrics = ppo.update(
-      state.agent,
-      rollout_of(experience),
-      rewards,
-      update_key,
-      state.env_steps.astype(jnp.float32) / total_env_steps,
-      options,
-      num_epochs=exploration.num_epochs if exploring and exploration else None,
-      regulariser=regulariser,
-      shaping=shaping,
+    context = feedback.context(seen) if feedback else None
+    progress = state.env_steps.astype(jnp.float32) / total_env_steps
+    agent, learn_metrics = learners[phase](
+      state.agent, context, experience, rewards, update_key, progress
     )
     state = state.replace(
       agent=agent,
@@ -239,6 +262,17 @@ def make_on_policy(
     policy=lambda state: (state.agent.params.actor, state.agent.statistics),
     act=act,
   )
+
+
+def one_seed_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
+  """On CPU, visits the seeds of a `jax.vmap` one after the other.
+
+  A seed's matrix products fill all cores; batched over seeds they take a slower
+  kernel and leave the cache. Accelerators take all seeds at once.
+  """
+  if jax.default_backend() != 'cpu':
+    return function
+  return jax.custom_batching.sequential_vmap(function)
 
 
 def make_diagnosis(

@@ -213,6 +213,7 @@ def make_rating_feedback(
     propose=propose,
     teach=teach,
     absorb=absorb,
+    context=lambda state: state.replace(archive=None, store=None),
     is_first=lambda state: state.store.asked == 0,
     labels_due=lambda steps: due[steps].num_labels if steps in due else 0,
     strategy=lambda env_steps: due[env_steps].query,

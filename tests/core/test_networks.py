@@ -46,6 +46,20 @@ def test_apply_matches_numpy():
   np.testing.assert_allclose(got, want, atol=1e-5)
 
 
+def test_product_has_the_gradients_of_a_matrix_product():
+  rng = np.random.default_rng(1)
+  x, kernel = rng.normal(size=(2, 5, 3)), rng.normal(size=(3, 4))
+  weights = rng.normal(size=(2, 5, 4))
+
+  def loss(x, kernel):
+    return jnp.sum(networks.product(x, kernel) * weights)
+
+  got = jax.grad(loss, argnums=(0, 1))(jnp.asarray(x), jnp.asarray(kernel))
+  np.testing.assert_allclose(got[0], weights @ kernel.T, atol=1e-5)
+  want = np.einsum('bti,bto->io', x, weights)
+  np.testing.assert_allclose(got[1], want, atol=1e-5)
+
+
 def test_many_seeds_of_agents_are_made_without_a_hang():
   """Batched QR factorisations of one program have blocked each other for ever."""
   code = (
