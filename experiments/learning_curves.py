@@ -174,8 +174,9 @@ def draw(tasks: list[str], suffix: str) -> None:
     panels,
     levels=levels,
     notes=[
-      f'Bands: 95 % Student intervals over {"/".join(map(str, sorted(seeds)))} seeds.'
-      ' n = 4 classes. logged_only trains to the same bits as rbrl.',
+      f'Bands: 95 % Student intervals over {"/".join(map(str, sorted(seeds)))} seeds;'
+      ' n = 4 classes.',
+      'logged_only trains to the same bits as rbrl.',
     ],
   )
   text = '\n'.join(lines) + '\n'
