@@ -191,9 +191,10 @@ def table(task: str, records: dict[str, dict], random: np.ndarray) -> list[str]:
   lines = [
     f'**{task}**, {steps:,} steps',
     '',
-    '| arm | seeds | training return, last 10 % | deterministic evaluation |',
-    '|---|---|---|---|',
-    f'| random policy | | | {mean_interval(random)} |',
+    '| arm | seeds | training return, last 10 % | deterministic evaluation |'
+    ' labels by class |',
+    '|---|---|---|---|---|',
+    f'| random policy | | | {mean_interval(random)} | |',
   ]
   finals, evaluations = {}, {}
   for arm, record in records.items():
@@ -201,7 +202,7 @@ def table(task: str, records: dict[str, dict], random: np.ndarray) -> list[str]:
     evaluations[arm] = np.asarray(record['evaluation']).mean(axis=1)
     lines.append(
       f'| {arm} | {len(finals[arm])} | {mean_interval(finals[arm])} |'
-      f' {mean_interval(evaluations[arm])} |'
+      f' {mean_interval(evaluations[arm])} | {label_histogram(record)} |'
     )
   for first, second in (('rbrl_kl', 'rbrl'), ('rbrl_kl', 'shuffled')):
     if first in finals and second in finals:
@@ -210,9 +211,17 @@ def table(task: str, records: dict[str, dict], random: np.ndarray) -> list[str]:
       lines.append(
         f'| {first} minus {second}, paired | |'
         f' {paired_difference(finals[first], finals[second])} |'
-        f' {paired_difference(evaluations[first], evaluations[second])} |'
+        f' {paired_difference(evaluations[first], evaluations[second])} | |'
       )
   return [*lines, '']
+
+
+def label_histogram(record: dict) -> str:
+  """Ratings of each class after the last session, mean over seeds."""
+  rows = [row for row in record.get('class_counts', []) if row[0][0] is not None]
+  if not rows:
+    return ''
+  return ' / '.join(f'{count:.0f}' for count in np.mean(rows[-1], axis=0))
 
 
 def main() -> None:
