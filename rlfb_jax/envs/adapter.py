@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from rlfb_jax.core.batching import select_rows, update_rows_if_any
 from rlfb_jax.core.types import Key
-from rlfb_jax.envs.base import EnvState
+from rlfb_jax.envs.base import EnvState, first_state
 
 Tree = TypeVar('Tree')
 
@@ -97,18 +97,7 @@ class AdaptedEnvironment:
   def reset_to(self, key: Key, physics: Any) -> EnvState:
     """Episodes that start from given wrapped states, leaves [N, ...]."""
     obs = _as_float(physics.obs)
-    num_envs = obs.shape[0]
-    return EnvState(
-      physics=physics,
-      obs=obs,
-      env_reward=jnp.zeros(num_envs, jnp.float32),
-      terminated=jnp.zeros(num_envs, bool),
-      truncated=jnp.zeros(num_envs, bool),
-      final_obs=obs,
-      success=jnp.zeros(num_envs, bool),
-      steps=jnp.zeros(num_envs, jnp.int32),
-      key=key,
-    )
+    return first_state(key, physics, obs)
 
   def step(self, state: EnvState, action: jax.Array) -> EnvState:
     """One control step, then a fresh reset of the episodes that it ended.

@@ -43,6 +43,28 @@ class EnvState(flax.struct.PyTreeNode):
   key: Key
 
 
+def first_state(key: Key, physics: Any, obs: jax.Array) -> EnvState:
+  """Episodes about to take their first step.
+
+  Args:
+    key: randomness for later resets, [].
+    physics: what moves, leaves [N, ...].
+    obs: what is seen of it, [N, ds].
+  """
+  num_envs = obs.shape[0]
+  return EnvState(
+    physics=physics,
+    obs=obs,
+    env_reward=jnp.zeros(num_envs, jnp.float32),
+    terminated=jnp.zeros(num_envs, bool),
+    truncated=jnp.zeros(num_envs, bool),
+    final_obs=obs,
+    success=jnp.zeros(num_envs, bool),
+    steps=jnp.zeros(num_envs, jnp.int32),
+    key=key,
+  )
+
+
 class Environment(Protocol):
   """What methods may use of an environment; all functions are pure.
 

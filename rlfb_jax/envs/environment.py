@@ -9,7 +9,7 @@ import numpy as np
 
 from rlfb_jax.core.batching import select_rows, update_rows_if_any
 from rlfb_jax.core.types import Key
-from rlfb_jax.envs.base import EnvState, Task, accept_all
+from rlfb_jax.envs.base import EnvState, Task, accept_all, first_state
 from rlfb_jax.physics.base import Physics, PhysicsState
 
 # Draws of a start before a pose that the task rejects is taken after all. Of the
@@ -66,18 +66,7 @@ class MujocoEnvironment:
       physics: states of the same engine, e.g. saved from another `EnvState`.
     """
     obs = self.task.observe(self.model, physics)
-    num_envs = obs.shape[0]
-    return EnvState(
-      physics=physics,
-      obs=obs,
-      env_reward=jnp.zeros(num_envs, jnp.float32),
-      terminated=jnp.zeros(num_envs, bool),
-      truncated=jnp.zeros(num_envs, bool),
-      final_obs=obs,
-      success=jnp.zeros(num_envs, bool),
-      steps=jnp.zeros(num_envs, jnp.int32),
-      key=key,
-    )
+    return first_state(key, physics, obs)
 
   def step(self, state: EnvState, action: jax.Array) -> EnvState:
     """One control step, then a fresh reset of the episodes that it ended.

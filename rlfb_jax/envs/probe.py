@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.types import Key
-from rlfb_jax.envs.base import EnvState
+from rlfb_jax.envs.base import EnvState, first_state
 
 
 class ProbeState(flax.struct.PyTreeNode):
@@ -127,20 +127,8 @@ class ProbeEnvironment:
 
   def reset_to(self, key: Key, physics: ProbeState) -> EnvState:
     """Episodes that start from given cues."""
-    num_envs = physics.cue.shape[0]
-    steps = jnp.zeros(num_envs, jnp.int32)
-    obs = self._observe(physics.cue, steps)
-    return EnvState(
-      physics=physics,
-      obs=obs,
-      env_reward=jnp.zeros(num_envs, jnp.float32),
-      terminated=jnp.zeros(num_envs, bool),
-      truncated=jnp.zeros(num_envs, bool),
-      final_obs=obs,
-      success=jnp.zeros(num_envs, bool),
-      steps=steps,
-      key=key,
-    )
+    steps = jnp.zeros(physics.cue.shape[0], jnp.int32)
+    return first_state(key, physics, self._observe(physics.cue, steps))
 
   def step(self, state: EnvState, action: jax.Array) -> EnvState:
     """One step with actions [N, da], clipped to [-1, 1], then auto-reset."""

@@ -14,7 +14,7 @@ from rlfb_jax.feedback.archive import Archive
 from rlfb_jax.feedback.clips import Clip
 from rlfb_jax.feedback.queries import STRATEGIES, pool_size
 from rlfb_jax.feedback.raters import Ratings, rate
-from rlfb_jax.feedback.schedule import Session
+from rlfb_jax.feedback.schedule import Session, labels_due
 from rlfb_jax.feedback.store import RatingStore
 from rlfb_jax.methods.collect import Experience
 from rlfb_jax.methods.config import Config
@@ -203,7 +203,7 @@ def make_rating_feedback(
       'rated_return': jnp.mean(answers.segment_return),
     }
 
-  due = {session.env_steps: session for session in sessions}
+  strategies = {session.env_steps: session.query for session in sessions}
   return Feedback(
     init=init,
     observe=observe,
@@ -215,8 +215,8 @@ def make_rating_feedback(
     absorb=absorb,
     context=lambda state: state.replace(archive=None, store=None),
     is_first=lambda state: state.store.asked == 0,
-    labels_due=lambda steps: due[steps].num_labels if steps in due else 0,
-    strategy=lambda env_steps: due[env_steps].query,
+    labels_due=lambda env_steps: labels_due(sessions, env_steps),
+    strategy=lambda env_steps: strategies[env_steps],
   )
 
 
