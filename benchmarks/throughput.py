@@ -152,11 +152,11 @@ def make_training(
     # A session needs behaviour to choose from; learning gives it sooner.
     learn(0)
     sessions = sessions[:1]
-  for labels, strategy in sessions:
+  for request in sessions:
     passes = bench.call(
-      functools.partial(training.session, labels, strategy),
+      functools.partial(training.session, request),
       f'{method} session',
-      strategy=strategy,
+      strategy=request.strategies.ratings,
       **facts,
     )
     bench.results['calls'][-1]['passes'] = passes
@@ -167,7 +167,7 @@ def make_training(
       'total_env_steps': training.total_env_steps,
       'chunk_steps': training.chunk_steps,
       'pretrain_chunks': training.pretrain_chunks,
-      'sessions': [labels for labels, _ in training.sessions],
+      'sessions': [r.wanted.ratings + r.wanted.pairs for r in training.sessions],
       'max_passes': config.reward.max_passes,
     }
   return training

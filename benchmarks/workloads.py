@@ -15,6 +15,7 @@ from rlfb_jax.envs.base import EnvState
 from rlfb_jax.envs.environment import MujocoEnvironment
 from rlfb_jax.feedback.clips import Clip
 from rlfb_jax.feedback.store import append, init_store
+from rlfb_jax.methods.algorithm import Request
 from rlfb_jax.methods.collect import Experience, collect
 from rlfb_jax.physics.host import HostSimulator
 from rlfb_jax.reward.fit import make_rating_fit
@@ -193,11 +194,8 @@ class Training:
     self.total_env_steps = config.run.total_env_steps
     starts = range(0, self.total_env_steps, self.chunk_steps)
     self.pretrain_chunks = sum(algorithm.phase(t) == 'explore' for t in starts)
-    self.sessions = [
-      (algorithm.labels_due(t), algorithm.strategy(t))
-      for t in starts
-      if algorithm.labels_due(t)
-    ]
+    requests = [algorithm.request(t) for t in starts]
+    self.sessions = [request for request in requests if request is not None]
     self._functions = loop.compile_algorithm(algorithm)
     self._state = self._functions.init(loop.seed_keys(0, num_seeds))
 
@@ -209,11 +207,12 @@ class Training:
       metrics |= watched
     jax.device_get(metrics)
 
-  def session(self, labels: int, strategy: str) -> int:
+  def session(self, request: Request) -> int:
     """One labelling session; returns the reward model's passes, over all seeds."""
     assert self._functions.session is not None
+    wanted = jax.tree.map(jnp.int32, request.wanted)
     self._state, metrics = self._functions.session(
-      self._state, jnp.int32(labels), strategy
+      self._state, wanted, request.strategies
     )
     return int(np.sum(jax.device_get(metrics)['reward_passes']))
 

@@ -10,16 +10,35 @@ from rlfb_jax.core.types import Key, Metrics
 State = Any  # A method's TrainState: one pytree, one seed.
 
 
+class PerKind(NamedTuple):
+  """One thing for each kind of question."""
+
+  ratings: Any
+  pairs: Any
+
+
+class Request(NamedTuple):
+  """Labels that are due.
+
+  Attributes:
+    wanted: how many, integers.
+    strategies: how the clips are chosen, names; '' for a kind that is not asked.
+  """
+
+  wanted: PerKind
+  strategies: PerKind
+
+
 class Session(NamedTuple):
   """The three steps of a feedback session, each pure and compiled.
 
   Attributes:
-    propose: `(state, strategy) -> (state, queries, teach_key)`; `strategy` is
-      static.
+    propose: `(state, strategies) -> (state, queries, teach_key)`; `strategies` is
+      the request's, static.
     teach: `(queries, key) -> answers`; the scripted teacher, the only reader of
       the environment's reward among the functions that learning depends on.
-    absorb: `(state, queries, answers, wanted) -> (state, metrics)`; `wanted` [] is
-      how many of the answers the budget still pays for.
+    absorb: `(state, queries, answers, wanted) -> (state, metrics)`; `wanted` is the
+      request's: how many of the answers the budget still pays for.
   """
 
   propose: Callable[..., tuple[State, Any, Key]]
@@ -39,8 +58,7 @@ class Algorithm(NamedTuple):
     chunks: compiled pieces of interaction and learning by phase name,
       `state -> (state, metrics)`, each `steps_per_chunk` environment steps long.
     phase: `env_steps -> name` of the chunk to run next.
-    labels_due: `env_steps -> labels to ask for now`, 0 for no session.
-    strategy: `env_steps -> query strategy` of a session then.
+    request: `env_steps -> Request` for the session that is due then, or None.
     steps_per_chunk: environment steps of a chunk, summed over environments.
     session: the feedback session, or None where nobody is asked.
     diagnose: `state -> (state, metrics)` after each chunk, or None: what is watched
@@ -52,8 +70,7 @@ class Algorithm(NamedTuple):
   init: Callable[[Key], State]
   chunks: Mapping[str, Callable[[State], tuple[State, Metrics]]]
   phase: Callable[[int], str]
-  labels_due: Callable[[int], int]
-  strategy: Callable[[int], str]
+  request: Callable[[int], Request | None]
   steps_per_chunk: int
   session: Session | None
   diagnose: Callable[[State], tuple[State, Metrics]] | None

@@ -11,7 +11,7 @@ from rlfb_jax.core import distributions
 from rlfb_jax.core.types import Key, Metrics, Params
 from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.methods.collect import Experience
-from rlfb_jax.methods.on_policy import Intervention
+from rlfb_jax.methods.parts import Intervention
 from rlfb_jax.methods.ratings import RatingFeedbackState, predict_classes
 from rlfb_jax.repulsion import (
   ClassStatistics,

@@ -11,11 +11,8 @@ from rlfb_jax.feedback.schedule import Session, label_schedule, pretrain_chunks
 from rlfb_jax.methods.algorithm import Algorithm
 from rlfb_jax.methods.config import METHODS, Config
 from rlfb_jax.methods.intervene import make_intervention, repulsion_policy
-from rlfb_jax.methods.on_policy import (
-  Exploration,
-  make_on_policy,
-  true_reward,
-)
+from rlfb_jax.methods.on_policy import make_on_policy, true_reward
+from rlfb_jax.methods.parts import Exploration
 from rlfb_jax.methods.ratings import make_rating_feedback, memory_bytes
 from rlfb_jax.repulsion.options import check as check_repulsion
 from rlfb_jax.reward.state_entropy import init_state_entropy, state_entropy_reward

@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.struct
 import jax
@@ -17,7 +17,7 @@ from rlfb_jax.agents import ppo
 from rlfb_jax.core.normalization import RunningStatistics
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.envs.base import Environment, EnvState
-from rlfb_jax.methods.algorithm import Algorithm, Session
+from rlfb_jax.methods.algorithm import Algorithm, PerKind, Session
 from rlfb_jax.methods.collect import (
   EpisodeClock,
   Experience,
@@ -25,72 +25,9 @@ from rlfb_jax.methods.collect import (
   init_clock,
   track_episodes,
 )
+from rlfb_jax.methods.parts import Exploration, Feedback, Intervention
 
 EXPLORE, LEARN = 'explore', 'learn'
-
-
-class Exploration(NamedTuple):
-  """Unsupervised pre-training.
-
-  Attributes:
-    init: `() -> state`.
-    reward: `(state, obs [T, N, ds]) -> (state, rewards [T, N])`.
-    env_steps: how long it lasts, summed over environments.
-    num_epochs: PPO epochs per update meanwhile.
-  """
-
-  init: Callable[[], Any]
-  reward: Callable[[Any, jax.Array], tuple[Any, jax.Array]]
-  env_steps: int
-  num_epochs: int
-
-
-class Feedback(NamedTuple):
-  """A source of judgement and the reward learned from it.
-
-  Attributes:
-    init: `key -> state`.
-    observe: `(state, experience) -> state`; remembers what may be shown.
-    reward: `(state, obs, action) -> r_hat`, shapes [..., ds], [..., da] -> [...].
-    propose: `(state, key, wanted strategy) -> queries`.
-    teach: `(queries, key) -> answers`, the scripted teacher.
-    absorb: `(state, key, queries, answers, wanted []) -> (state, metrics)`.
-    context: `state -> state` without what interventions have no use for (archive,
-      labels), so that it can be handed from seed to seed cheaply.
-    is_first: `state -> bool []`, whether nobody has been asked yet.
-    labels_due: `env_steps -> labels to ask for now`.
-    strategy: `env_steps -> query strategy`.
-  """
-
-  init: Callable[[Key], Any]
-  observe: Callable[[Any, Experience], Any]
-  reward: Callable[[Any, jax.Array, jax.Array], jax.Array]
-  propose: Callable[[Any, Key, str], Any]
-  teach: Callable[[Any, Key], Any]
-  absorb: Callable[..., tuple[Any, Metrics]]
-  context: Callable[[Any], Any]
-  is_first: Callable[[Any], jax.Array]
-  labels_due: Callable[[int], int]
-  strategy: Callable[[int], str]
-
-
-class Intervention(NamedTuple):
-  """What a method does to the policy beside paying it; each part may be None.
-
-  All read the feedback's state. `experience` is the rollout just collected.
-
-  Attributes:
-    shape_rewards: `(feedback, experience) -> [T, N]`, added to the rewards.
-    shape_advantages: `(feedback, agent, experience) -> [T, N]`, added to the
-      standardised advantages.
-    regulariser: `(feedback, agent, experience) -> Regulariser`.
-    diagnose: `(feedback, agent) -> (feedback, metrics)`, after each chunk.
-  """
-
-  shape_rewards: Callable[..., jax.Array] | None
-  shape_advantages: Callable[..., jax.Array] | None
-  regulariser: Callable[..., Any] | None
-  diagnose: Callable[..., tuple[Any, Metrics]]
 
 
 class OnPolicyState(flax.struct.PyTreeNode):
@@ -254,8 +191,7 @@ def make_on_policy(
     init=init,
     chunks={phase: make_chunk(phase) for phase in phases},
     phase=lambda env_steps: EXPLORE if env_steps < explore_until else LEARN,
-    labels_due=feedback.labels_due if feedback else lambda env_steps: 0,
-    strategy=feedback.strategy if feedback else lambda env_steps: '',
+    request=feedback.request if feedback else lambda env_steps: None,
     steps_per_chunk=options.steps_per_iteration * iterations_per_chunk,
     session=make_session(feedback) if feedback else None,
     diagnose=make_diagnosis(intervention) if intervention else None,
@@ -290,13 +226,15 @@ def make_diagnosis(
 def make_session(feedback: Feedback) -> Session:
   """The feedback's session on a whole run's state."""
 
-  def propose(state: OnPolicyState, strategy: str) -> tuple[OnPolicyState, Any, Key]:
+  def propose(
+    state: OnPolicyState, strategies: PerKind
+  ) -> tuple[OnPolicyState, Any, Key]:
     key, propose_key, teach_key = jax.random.split(state.key, 3)
-    queries = feedback.propose(state.feedback, propose_key, strategy)
+    queries = feedback.propose(state.feedback, propose_key, strategies)
     return state.replace(key=key), queries, teach_key
 
   def absorb(
-    state: OnPolicyState, queries: Any, answers: Any, wanted: jax.Array
+    state: OnPolicyState, queries: Any, answers: Any, wanted: PerKind
   ) -> tuple[OnPolicyState, Metrics]:
     key, absorb_key, head_key = jax.random.split(state.key, 3)
     first = feedback.is_first(state.feedback)

@@ -16,9 +16,10 @@ from rlfb_jax.feedback.queries import STRATEGIES, pool_size
 from rlfb_jax.feedback.raters import Ratings, rate
 from rlfb_jax.feedback.schedule import Session, labels_due
 from rlfb_jax.feedback.store import RatingStore
+from rlfb_jax.methods.algorithm import PerKind, Request
 from rlfb_jax.methods.collect import Experience
 from rlfb_jax.methods.config import Config
-from rlfb_jax.methods.on_policy import Feedback
+from rlfb_jax.methods.parts import Feedback
 from rlfb_jax.repulsion import ClassStatistics, Repulsion
 from rlfb_jax.reward.fit import make_rating_fit
 from rlfb_jax.reward.model import RewardModel, RewardModelState, make_reward_model
@@ -140,7 +141,10 @@ def make_rating_feedback(
       env_steps=state.env_steps + steps,
     )
 
-  def propose(state: RatingFeedbackState, key: Key, strategy: str) -> RatingQueries:
+  def propose(
+    state: RatingFeedbackState, key: Key, strategies: PerKind
+  ) -> RatingQueries:
+    strategy = strategies.ratings
     pool_key, choose_key = jax.random.split(key)
     size = pool_size(strategy, per_session, options.large_batch)
     index = archive_lib.sample(pool_key, state.archive, size, segment_steps)
@@ -172,7 +176,7 @@ def make_rating_feedback(
     key: Key,
     queries: RatingQueries,
     answers: Ratings,
-    wanted: jax.Array,
+    wanted: PerKind,
   ) -> tuple[RatingFeedbackState, Metrics]:
     fit_key, class_key = jax.random.split(key)
     store = store_lib.append(
@@ -181,7 +185,7 @@ def make_rating_feedback(
       answers.rating,
       answers.skipped,
       env_steps=state.env_steps,
-      wanted=wanted,
+      wanted=wanted.ratings,
     )
     model, metrics = fit(fit_key, state.reward_model, store)
     state = state.replace(store=store, reward_model=model)
@@ -196,7 +200,7 @@ def make_rating_feedback(
           store_lib.usable_labels(store),
         )
       )
-    skips = jnp.sum(answers.skipped & (jnp.arange(per_session) < wanted))
+    skips = jnp.sum(answers.skipped & (jnp.arange(per_session) < wanted.ratings))
     return state, metrics | {
       'labels_asked': store.asked,
       'labels_skipped': skips,
@@ -204,6 +208,13 @@ def make_rating_feedback(
     }
 
   strategies = {session.env_steps: session.query for session in sessions}
+
+  def request(env_steps: int) -> Request | None:
+    labels = labels_due(sessions, env_steps)
+    if not labels:
+      return None
+    return Request(PerKind(labels, 0), PerKind(strategies[env_steps], ''))
+
   return Feedback(
     init=init,
     observe=observe,
@@ -215,8 +226,7 @@ def make_rating_feedback(
     absorb=absorb,
     context=lambda state: state.replace(archive=None, store=None),
     is_first=lambda state: state.store.asked == 0,
-    labels_due=lambda env_steps: labels_due(sessions, env_steps),
-    strategy=lambda env_steps: strategies[env_steps],
+    request=request,
   )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.envs.base import Environment
-from rlfb_jax.methods.algorithm import Algorithm, Session
+from rlfb_jax.methods.algorithm import Algorithm, PerKind, Session
 from rlfb_jax.training.evaluate import evaluate_seeds
 
 # `(env_steps of each seed, metrics [S, ...])`, after each chunk.
@@ -47,7 +47,7 @@ class Compiled(NamedTuple):
 
   init: Callable[[jax.Array], Any]
   chunks: dict[str, Callable[[Any], tuple[Any, Metrics]]]
-  session: Callable[[Any, jax.Array, str], tuple[Any, Metrics]] | None
+  session: Callable[[Any, PerKind, PerKind], tuple[Any, Metrics]] | None
   diagnose: Callable[[Any], tuple[Any, Metrics]] | None
 
 
@@ -62,8 +62,10 @@ def compile_algorithm(algorithm: Algorithm) -> Compiled:
     fused = functools.partial(_scripted_session, algorithm.session)
 
     @functools.partial(jax.jit, donate_argnums=0, static_argnums=2)
-    def session(state: Any, wanted: jax.Array, strategy: str) -> tuple[Any, Metrics]:
-      return jax.vmap(lambda s: fused(s, wanted, strategy))(state)
+    def session(
+      state: Any, wanted: PerKind, strategies: PerKind
+    ) -> tuple[Any, Metrics]:
+      return jax.vmap(lambda s: fused(s, wanted, strategies))(state)
 
   return Compiled(
     init=jax.jit(jax.vmap(algorithm.init)),
@@ -74,10 +76,10 @@ def compile_algorithm(algorithm: Algorithm) -> Compiled:
 
 
 def _scripted_session(
-  session: Session, state: Any, wanted: jax.Array, strategy: str
+  session: Session, state: Any, wanted: PerKind, strategies: PerKind
 ) -> tuple[Any, Metrics]:
   """Propose, teach and absorb in one program: no person has to be waited for."""
-  state, queries, teach_key = session.propose(state, strategy)
+  state, queries, teach_key = session.propose(state, strategies)
   answers = session.teach(queries, teach_key)
   return session.absorb(state, queries, answers, wanted)
 
@@ -122,11 +124,10 @@ def train(
   while env_steps < total_env_steps:
     chunk_start = time.monotonic()
     metrics: dict[str, Any] = {}
-    labels = algorithm.labels_due(env_steps)
-    if labels and functions.session is not None:
-      state, answered = functions.session(
-        state, jnp.int32(labels), algorithm.strategy(env_steps)
-      )
+    request = algorithm.request(env_steps)
+    if request is not None and functions.session is not None:
+      wanted = jax.tree.map(jnp.int32, request.wanted)
+      state, answered = functions.session(state, wanted, request.strategies)
       metrics |= answered
     phase = algorithm.phase(env_steps)
     state, learned = functions.chunks[phase](state)

@@ -10,7 +10,7 @@ from rlfb_jax import envs, methods
 from rlfb_jax.core.types import Key
 from rlfb_jax.envs.base import Environment, EnvState
 from rlfb_jax.methods.config import Config
-from rlfb_jax.training.loop import compile_algorithm, seed_keys
+from rlfb_jax.training.loop import train
 
 SMALL: dict[str, dict[str, Any]] = {
   'run': {'task': 'probe_choice', 'total_env_steps': 1280},
@@ -65,24 +65,16 @@ def run(
 ) -> tuple[Any, list[dict[str, Any]]]:
   """Runs a method to its end; the state and each chunk's metrics."""
   env = env or envs.make(config.run.task)
-  algorithm = methods.make(config, env, **kwargs)
-  functions = compile_algorithm(algorithm)
-  state = functions.init(seed_keys(config.run.seed, num_seeds))
-  rows = []
-  for env_steps in range(0, config.run.total_env_steps, algorithm.steps_per_chunk):
-    metrics: dict[str, Any] = {}
-    labels = algorithm.labels_due(env_steps)
-    if labels and functions.session is not None:
-      state, metrics = functions.session(
-        state, jnp.int32(labels), algorithm.strategy(env_steps)
-      )
-    state, learned = functions.chunks[algorithm.phase(env_steps)](state)
-    metrics |= learned
-    if functions.diagnose is not None:
-      state, watched = functions.diagnose(state)
-      metrics |= watched
-    rows.append(jax.device_get(metrics))
-  return state, rows
+  rows: list[dict[str, Any]] = []
+  trained = train(
+    methods.make(config, env, **kwargs),
+    env,
+    seed=config.run.seed,
+    num_seeds=num_seeds,
+    total_env_steps=config.run.total_env_steps,
+    listeners=(lambda env_steps, metrics: rows.append(metrics),),
+  )
+  return trained.state, rows
 
 
 class ScrambledReward:

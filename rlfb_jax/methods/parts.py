@@ -1,0 +1,73 @@
+"""The parts that methods are composed of, each a record of pure functions."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from rlfb_jax.core.types import Key, Metrics
+from rlfb_jax.methods.algorithm import PerKind, Request
+from rlfb_jax.methods.collect import Experience
+
+
+class Exploration(NamedTuple):
+  """Unsupervised pre-training.
+
+  Attributes:
+    init: `() -> state`.
+    reward: `(state, obs [T, N, ds]) -> (state, rewards [T, N])`.
+    env_steps: how long it lasts, summed over environments.
+    num_epochs: PPO epochs per update meanwhile.
+  """
+
+  init: Callable[[], Any]
+  reward: Callable[[Any, jax.Array], tuple[Any, jax.Array]]
+  env_steps: int
+  num_epochs: int
+
+
+class Feedback(NamedTuple):
+  """A source of judgement and the reward learned from it.
+
+  Attributes:
+    init: `key -> state`.
+    observe: `(state, experience) -> state`; remembers what may be shown.
+    reward: `(state, obs, action) -> r_hat`, shapes [..., ds], [..., da] -> [...].
+    propose: `(state, key, strategies) -> queries`; `strategies` is the request's.
+    teach: `(queries, key) -> answers`, the scripted teacher.
+    absorb: `(state, key, queries, answers, wanted) -> (state, metrics)`; `wanted`
+      is the request's.
+    context: `state -> state` without what interventions have no use for (archive,
+      labels), so that it can be handed from seed to seed cheaply.
+    is_first: `state -> bool []`, whether nobody has been asked yet.
+    request: `env_steps -> Request` for labels that are due now, or None.
+  """
+
+  init: Callable[[Key], Any]
+  observe: Callable[[Any, Experience], Any]
+  reward: Callable[[Any, jax.Array, jax.Array], jax.Array]
+  propose: Callable[[Any, Key, PerKind], Any]
+  teach: Callable[[Any, Key], Any]
+  absorb: Callable[..., tuple[Any, Metrics]]
+  context: Callable[[Any], Any]
+  is_first: Callable[[Any], jax.Array]
+  request: Callable[[int], Request | None]
+
+
+class Intervention(NamedTuple):
+  """What a method does to the policy beside paying it; each part may be None.
+
+  All read the feedback's state. `experience` is the rollout just collected.
+
+  Attributes:
+    shape_rewards: `(feedback, experience) -> [T, N]`, added to the rewards.
+    shape_advantages: `(feedback, agent, experience) -> [T, N]`, added to the
+      standardised advantages.
+    regulariser: `(feedback, agent, experience) -> Regulariser`.
+    diagnose: `(feedback, agent) -> (feedback, metrics)`, after each chunk.
+  """
+
+  shape_rewards: Callable[..., jax.Array] | None
+  shape_advantages: Callable[..., jax.Array] | None
+  regulariser: Callable[..., Any] | None
+  diagnose: Callable[..., tuple[Any, Metrics]]
