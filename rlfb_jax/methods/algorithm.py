@@ -1,6 +1,7 @@
 """What every method is to the loop that runs it: a record of pure functions."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -65,6 +66,9 @@ class Algorithm(NamedTuple):
       beside learning, and the switch that it may throw.
     policy: `state -> pytree` that acting needs, for evaluation and export.
     act: `(policy, observation [..., ds]) -> action [..., da]`, deterministic.
+    events: compiled pieces that come between a session and the chunk after it, by
+      name, `state -> (state, metrics)`.
+    events_due: `env_steps -> names` of those that come now, in order.
   """
 
   init: Callable[[Key], State]
@@ -76,3 +80,5 @@ class Algorithm(NamedTuple):
   diagnose: Callable[[State], tuple[State, Metrics]] | None
   policy: Callable[[State], Any]
   act: Callable[[Any, jax.Array], jax.Array]
+  events: Mapping[str, Callable[[State], tuple[State, Metrics]]] = MappingProxyType({})
+  events_due: Callable[[int], tuple[str, ...]] = lambda env_steps: ()

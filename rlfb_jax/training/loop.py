@@ -49,6 +49,7 @@ class Compiled(NamedTuple):
   chunks: dict[str, Callable[[Any], tuple[Any, Metrics]]]
   session: Callable[[Any, PerKind, PerKind], tuple[Any, Metrics]] | None
   diagnose: Callable[[Any], tuple[Any, Metrics]] | None
+  events: dict[str, Callable[[Any], tuple[Any, Metrics]]]
 
 
 def compile_algorithm(algorithm: Algorithm) -> Compiled:
@@ -72,6 +73,7 @@ def compile_algorithm(algorithm: Algorithm) -> Compiled:
     chunks={name: compiled(chunk) for name, chunk in algorithm.chunks.items()},
     session=session,
     diagnose=compiled(algorithm.diagnose) if algorithm.diagnose else None,
+    events={name: compiled(event) for name, event in algorithm.events.items()},
   )
 
 
@@ -129,6 +131,9 @@ def train(
       wanted = jax.tree.map(jnp.int32, request.wanted)
       state, answered = functions.session(state, wanted, request.strategies)
       metrics |= answered
+    for name in algorithm.events_due(env_steps):
+      state, happened = functions.events[name](state)
+      metrics |= happened
     phase = algorithm.phase(env_steps)
     state, learned = functions.chunks[phase](state)
     metrics |= learned
