@@ -1,8 +1,9 @@
 """What a teacher is shown and says: clips, raters, queries, labels, schedule."""
 
-from rlfb_jax.feedback import archive, store
+from rlfb_jax.feedback import archive, preferences, store, unlabelled
 from rlfb_jax.feedback.archive import Archive, Rollout, SegmentIndex
-from rlfb_jax.feedback.clips import Clip
+from rlfb_jax.feedback.clips import Clip, middle
+from rlfb_jax.feedback.preferences import PreferenceStore
 from rlfb_jax.feedback.queries import STRATEGIES, QueryStrategy, pool_size
 from rlfb_jax.feedback.raters import RaterOptions, Ratings, rate
 from rlfb_jax.feedback.schedule import (
@@ -13,11 +14,15 @@ from rlfb_jax.feedback.schedule import (
   pretrain_chunks,
 )
 from rlfb_jax.feedback.store import RatingStore
+from rlfb_jax.feedback.teachers import Preferences, TeacherOptions, prefer
+from rlfb_jax.feedback.unlabelled import UnlabelledStore
 
 __all__ = [
   'STRATEGIES',
   'Archive',
   'Clip',
+  'PreferenceStore',
+  'Preferences',
   'QueryStrategy',
   'RaterOptions',
   'RatingStore',
@@ -26,11 +31,17 @@ __all__ = [
   'ScheduleOptions',
   'SegmentIndex',
   'Session',
+  'TeacherOptions',
+  'UnlabelledStore',
   'archive',
   'label_schedule',
   'labels_due',
+  'middle',
   'pool_size',
+  'prefer',
+  'preferences',
   'pretrain_chunks',
   'rate',
   'store',
+  'unlabelled',
 ]

@@ -1,7 +1,11 @@
 """What a teacher is shown: short pieces of behaviour."""
 
+from typing import TypeVar
+
 import flax.struct
 import jax
+
+Tree = TypeVar('Tree')
 
 
 class Clip(flax.struct.PyTreeNode):
@@ -22,3 +26,29 @@ class Clip(flax.struct.PyTreeNode):
   def size(self) -> int:
     """Number of segments B."""
     return int(self.obs.shape[0])
+
+
+def middle(segments: Tree, steps: int) -> Tree:
+  """The middle of longer segments, leaves [B, H + 2 margin, ...] -> [B, H, ...].
+
+  SURF (Park et al. 2022) stores a margin on each side, from which it crops, while
+  the teacher judges the middle.
+
+  Args:
+    segments: a clip, rewards, or any tree with steps on the second axis.
+    steps: H.
+
+  Raises:
+    ValueError: at trace time, if no middle leaves equal margins.
+  """
+
+  def cut(x: jax.Array) -> jax.Array:
+    margins = x.shape[1] - steps
+    if steps < 1 or margins < 0 or margins % 2:
+      raise ValueError(
+        f'steps={steps} is not the middle of segments of {x.shape[1]} steps: it must '
+        f'be between 1 and {x.shape[1]} and leave margins of equal length.'
+      )
+    return x[:, margins // 2 : margins // 2 + steps]
+
+  return jax.tree.map(cut, segments)

@@ -4,9 +4,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rlfb_jax.feedback import rows as rows_lib
 from rlfb_jax.feedback.clips import Clip
-
-SCRIPTED = 0  # Annotator number of the scripted rater; people count from 1.
+from rlfb_jax.feedback.rows import SCRIPTED
 
 
 class RatingStore(flax.struct.PyTreeNode):
@@ -33,6 +33,18 @@ class RatingStore(flax.struct.PyTreeNode):
   count: jax.Array
 
 
+def memory_bytes(
+  capacity: int,
+  segment_steps: int,
+  observation_size: int,
+  action_size: int,
+  pose_size: int,
+) -> int:
+  """Bytes of the rows for one seed, so that it can be told before it is taken."""
+  clip = 4 * segment_steps * (observation_size + action_size + pose_size)
+  return capacity * (clip + rows_lib.ANSWER_BYTES)
+
+
 def init_store(
   capacity: int,
   segment_steps: int,
@@ -41,18 +53,10 @@ def init_store(
   pose_size: int,
 ) -> RatingStore:
   """An empty store for `capacity` labels on clips of `segment_steps` steps."""
-  if capacity < 1 or segment_steps < 1:
-    raise ValueError(
-      f'A rating store of capacity={capacity} labels on clips of '
-      f'segment_steps={segment_steps} steps cannot hold anything; both must be at '
-      'least 1.'
-    )
-
-  def steps(size: int) -> jax.Array:
-    return jnp.zeros((capacity, segment_steps, size), jnp.float32)
-
   return RatingStore(
-    clip=Clip(steps(observation_size), steps(action_size), steps(pose_size)),
+    clip=rows_lib.empty_clip(
+      'rating', capacity, segment_steps, observation_size, action_size, pose_size
+    ),
     rating=jnp.zeros(capacity, jnp.int32),
     skipped=jnp.zeros(capacity, bool),
     annotator=jnp.zeros(capacity, jnp.int32),
@@ -93,12 +97,7 @@ def append(
   Raises:
     ValueError: at trace time, if the clips do not fit the store.
   """
-  for ours, new in zip(jax.tree.leaves(store.clip), jax.tree.leaves(clip), strict=True):
-    if ours.shape[1:] != new.shape[1:]:
-      raise ValueError(
-        f'A clip of shape {new.shape} does not fit a rating store made for '
-        f'{("B", *ours.shape[1:])}; clips and store must agree in steps and sizes.'
-      )
+  rows_lib.check_fits('rating', store.clip, clip)
   size = clip.size
   if rating.shape != (size,) or skipped.shape != (size,):
     raise ValueError(
@@ -106,25 +105,15 @@ def append(
       f'and {skipped.shape}.'
     )
   capacity = store.rating.shape[0]
-  kept = jnp.minimum(size if wanted is None else wanted, size).astype(jnp.int32)
-  arrival = jnp.arange(size)
-  rows = jnp.where(arrival < kept, store.count + arrival, capacity)
-
-  def put(old: jax.Array, new: jax.Array | float) -> jax.Array:
-    new = jnp.broadcast_to(jnp.asarray(new, old.dtype), (size, *old.shape[1:]))
-    return old.at[rows].set(new, mode='drop')
-
-  finite = jnp.ones(size, bool)
-  for leaf in jax.tree.leaves(clip):
-    finite &= jnp.all(jnp.isfinite(leaf), axis=(1, 2))
-  shown = jax.tree.map(lambda x: jnp.where(finite[:, None, None], x, 0.0), clip)
+  rows, kept = rows_lib.behind(store.count, capacity, size, wanted)
+  finite = rows_lib.finite_rows(clip)
   return RatingStore(
-    clip=jax.tree.map(put, store.clip, shown),
-    rating=put(store.rating, rating),
-    skipped=put(store.skipped, skipped | ~finite),
-    annotator=put(store.annotator, annotator),
-    confidence=put(store.confidence, confidence),
-    env_steps=put(store.env_steps, env_steps),
+    clip=rows_lib.put(store.clip, rows_lib.blank(clip, finite), rows),
+    rating=rows_lib.put(store.rating, rating, rows),
+    skipped=rows_lib.put(store.skipped, skipped | ~finite, rows),
+    annotator=rows_lib.put(store.annotator, annotator, rows),
+    confidence=rows_lib.put(store.confidence, confidence, rows),
+    env_steps=rows_lib.put(store.env_steps, env_steps, rows),
     asked=store.asked + kept,
     count=jnp.minimum(store.count + kept, capacity),
   )

@@ -1,0 +1,140 @@
+"""Preferences collected so far, with their pairs: a fixed-capacity pytree."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.feedback import rows as rows_lib
+from rlfb_jax.feedback.clips import Clip
+from rlfb_jax.feedback.rows import SCRIPTED
+
+
+class PreferenceStore(flax.struct.PyTreeNode):
+  """Labels in order of arrival, filled from the front. C is the capacity.
+
+  Attributes:
+    first: one segment of each pair, leaves [C, H, ...].
+    second: the other, leaves [C, H, ...].
+    label: probability that the second is better: 0, 1, or 0.5 for equal, [C] float32.
+    skipped: the teacher would not say, [C] bool.
+    annotator: who answered, [C] int32; `SCRIPTED` or a person.
+    confidence: in [0, 1], [C] float32.
+    env_steps: environment steps of the run when asked, [C] int32.
+    asked: queries asked so far, skips and lost ones included, [] int32.
+    count: rows filled, [] int32.
+  """
+
+  first: Clip
+  second: Clip
+  label: jax.Array
+  skipped: jax.Array
+  annotator: jax.Array
+  confidence: jax.Array
+  env_steps: jax.Array
+  asked: jax.Array
+  count: jax.Array
+
+
+def memory_bytes(
+  capacity: int,
+  segment_steps: int,
+  observation_size: int,
+  action_size: int,
+  pose_size: int,
+) -> int:
+  """Bytes of the rows for one seed, so that it can be told before it is taken."""
+  clip = 4 * segment_steps * (observation_size + action_size + pose_size)
+  return capacity * (2 * clip + rows_lib.ANSWER_BYTES)
+
+
+def init_preferences(
+  capacity: int,
+  segment_steps: int,
+  observation_size: int,
+  action_size: int,
+  pose_size: int,
+) -> PreferenceStore:
+  """An empty store for `capacity` labels on pairs of segments of `segment_steps`."""
+
+  def side() -> Clip:
+    return rows_lib.empty_clip(
+      'preference', capacity, segment_steps, observation_size, action_size, pose_size
+    )
+
+  return PreferenceStore(
+    first=side(),
+    second=side(),
+    label=jnp.zeros(capacity, jnp.float32),
+    skipped=jnp.zeros(capacity, bool),
+    annotator=jnp.zeros(capacity, jnp.int32),
+    confidence=jnp.zeros(capacity, jnp.float32),
+    env_steps=jnp.zeros(capacity, jnp.int32),
+    asked=jnp.zeros((), jnp.int32),
+    count=jnp.zeros((), jnp.int32),
+  )
+
+
+def append(
+  store: PreferenceStore,
+  first: Clip,
+  second: Clip,
+  label: jax.Array,
+  skipped: jax.Array,
+  *,
+  env_steps: jax.Array | int,
+  annotator: jax.Array | int = SCRIPTED,
+  confidence: jax.Array | float = 1.0,
+  wanted: jax.Array | int | None = None,
+) -> PreferenceStore:
+  """Adds B answers behind the filled rows; those beyond the capacity are lost.
+
+  A pair with a number that is not finite (a simulation that broke) is stored as
+  skipped: nothing can be learned from it.
+
+  Args:
+    store: what to extend.
+    first: leaves [B, H, ...].
+    second: leaves [B, H, ...].
+    label: probability that the second is better, [B] in [0, 1].
+    skipped: [B] bool.
+    env_steps: environment steps of the run so far, [] or [B].
+    annotator: who answered, [] or [B].
+    confidence: in [0, 1], [] or [B].
+    wanted: how many of the answers the budget pays for, [] int32, traced or not:
+      the first so many are added, the others were never asked for. None: all.
+
+  Raises:
+    ValueError: at trace time, if the pairs do not fit the store.
+  """
+  rows_lib.check_fits('preference', (store.first, store.second), (first, second))
+  size = first.size
+  if second.size != size or label.shape != (size,) or skipped.shape != (size,):
+    raise ValueError(
+      f'{size} first segments need as many second ones and labels and skips of shape '
+      f'({size},), got {second.size}, {label.shape} and {skipped.shape}.'
+    )
+  capacity = store.label.shape[0]
+  rows, kept = rows_lib.behind(store.count, capacity, size, wanted)
+  finite = rows_lib.finite_rows((first, second))
+  return PreferenceStore(
+    first=rows_lib.put(store.first, rows_lib.blank(first, finite), rows),
+    second=rows_lib.put(store.second, rows_lib.blank(second, finite), rows),
+    label=rows_lib.put(store.label, label, rows),
+    skipped=rows_lib.put(store.skipped, skipped | ~finite, rows),
+    annotator=rows_lib.put(store.annotator, annotator, rows),
+    confidence=rows_lib.put(store.confidence, confidence, rows),
+    env_steps=rows_lib.put(store.env_steps, env_steps, rows),
+    asked=store.asked + kept,
+    count=jnp.minimum(store.count + kept, capacity),
+  )
+
+
+def usable_preferences(store: PreferenceStore) -> jax.Array:
+  """Rows that hold an answer, [C] bool."""
+  return (jnp.arange(store.label.shape[0]) < store.count) & ~store.skipped
+
+
+def preference_counts(store: PreferenceStore) -> jax.Array:
+  """Usable labels for the first, for the second, and for neither, [3] int32."""
+  kinds = jnp.stack([store.label < 0.5, store.label > 0.5, store.label == 0.5])
+  return jnp.sum(kinds & usable_preferences(store), axis=1, dtype=jnp.int32)

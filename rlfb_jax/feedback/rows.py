@@ -1,0 +1,101 @@
+"""Rows behind the filled ones: what all stores of answers have in common."""
+
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.feedback.clips import Clip
+
+SCRIPTED = 0  # Annotator number of the scripted teacher; people count from 1.
+
+# Bytes of an answer beside its clips: the answer itself, annotator, confidence and
+# env_steps of four bytes each, and skipped.
+ANSWER_BYTES = 17
+
+Tree = TypeVar('Tree')
+
+
+class Rows(NamedTuple):
+  """Where B new answers go.
+
+  Attributes:
+    index: row of each, [B] int32; the capacity where it is not to be written.
+    kept: how many were asked for, those beyond the capacity included, [] int32.
+  """
+
+  index: jax.Array
+  kept: jax.Array
+
+
+def empty_clip(
+  kind: str,
+  capacity: int,
+  segment_steps: int,
+  observation_size: int,
+  action_size: int,
+  pose_size: int,
+) -> Clip:
+  """Room for `capacity` clips of `segment_steps` steps.
+
+  Raises:
+    ValueError: if there is no room at all; `kind` names the store.
+  """
+  if capacity < 1 or segment_steps < 1:
+    raise ValueError(
+      f'A {kind} store of capacity={capacity} labels on clips of '
+      f'segment_steps={segment_steps} steps cannot hold anything; both must be at '
+      'least 1.'
+    )
+
+  def steps(size: int) -> jax.Array:
+    return jnp.zeros((capacity, segment_steps, size), jnp.float32)
+
+  return Clip(steps(observation_size), steps(action_size), steps(pose_size))
+
+
+def check_fits(kind: str, held: Tree, new: Tree) -> None:
+  """Raises ValueError, at trace time, unless `new` [B, H, ...] fits `held` [C, H, ...].
+
+  Otherwise one step would be broadcast over all steps.
+  """
+  for ours, theirs in zip(jax.tree.leaves(held), jax.tree.leaves(new), strict=True):
+    if ours.shape[1:] != theirs.shape[1:]:
+      raise ValueError(
+        f'A clip of shape {theirs.shape} does not fit a {kind} store made for '
+        f'{("B", *ours.shape[1:])}; clips and store must agree in steps and sizes.'
+      )
+
+
+def finite_rows(shown: Tree) -> jax.Array:
+  """Which rows hold finite numbers only; leaves [B, H, ...] -> [B] bool."""
+  leaves = [jnp.all(jnp.isfinite(x), axis=(1, 2)) for x in jax.tree.leaves(shown)]
+  return jnp.all(jnp.stack(leaves), axis=0)
+
+
+def blank(shown: Tree, keep: jax.Array) -> Tree:
+  """Zeros in the rows that are not to be kept; leaves [B, H, ...], keep [B] bool."""
+  return jax.tree.map(lambda x: jnp.where(keep[:, None, None], x, 0.0), shown)
+
+
+def behind(
+  count: jax.Array, capacity: int, size: int, wanted: jax.Array | int | None
+) -> Rows:
+  """The rows behind the first `count` for the first `wanted` of `size` answers."""
+  kept = jnp.minimum(size if wanted is None else wanted, size).astype(jnp.int32)
+  arrival = jnp.arange(size, dtype=jnp.int32)
+  return Rows(jnp.where(arrival < kept, count + arrival, capacity), kept)
+
+
+def put(held: Tree, new: Tree, rows: jax.Array) -> Tree:
+  """Writes `new`, leaves [B, ...] or broadcast to it, into `rows`, [B].
+
+  Rows at or beyond the capacity are left out.
+  """
+
+  def write(old: jax.Array, values: jax.Array) -> jax.Array:
+    shape = (rows.shape[0], *old.shape[1:])
+    values = jnp.broadcast_to(jnp.asarray(values, old.dtype), shape)
+    return old.at[rows].set(values, mode='drop')
+
+  return jax.tree.map(write, held, new)
