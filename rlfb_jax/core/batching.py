@@ -95,6 +95,17 @@ def fold_vmap(function: Callable[..., Tree]) -> Callable[..., Tree]:
   return folded
 
 
+def one_seed_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
+  """On CPU, visits the seeds of a `jax.vmap` one after the other.
+
+  A seed's matrix products fill all cores; batched over seeds they take a slower
+  kernel and leave the cache. Accelerators take all seeds at once.
+  """
+  if jax.default_backend() != 'cpu':
+    return function
+  return jax.custom_batching.sequential_vmap(function)
+
+
 def _broadcast(
   axis_size: int, in_batched: list[Any], args: tuple[Any, ...]
 ) -> tuple[Any, ...]:

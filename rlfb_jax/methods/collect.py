@@ -18,8 +18,6 @@ class Experience(flax.struct.PyTreeNode):
 
   Attributes:
     obs: raw observation acted on, [T, N, ds].
-    pre_tanh: action before the squash, [T, N, da].
-    log_prob: its log-density, [T, N].
     action: what the environment was given, [T, N, da] in [-1, 1].
     pose: what shows the step again, [T, N, np].
     final_obs: raw observation that followed, before auto-reset, [T, N, ds].
@@ -28,11 +26,11 @@ class Experience(flax.struct.PyTreeNode):
     env_reward: the true reward, [T, N]; for metrics and true-reward baselines.
     teacher_reward: what the scripted teacher judges by, [T, N].
     success: the task's success flag, [T, N] bool; for metrics.
+    pre_tanh: action before the squash, [T, N, da]; None where nobody reads it.
+    log_prob: its log-density, [T, N]; None where nobody reads it.
   """
 
   obs: jax.Array
-  pre_tanh: jax.Array
-  log_prob: jax.Array
   action: jax.Array
   pose: jax.Array
   final_obs: jax.Array
@@ -41,6 +39,8 @@ class Experience(flax.struct.PyTreeNode):
   env_reward: jax.Array
   teacher_reward: jax.Array
   success: jax.Array
+  pre_tanh: jax.Array | None = None
+  log_prob: jax.Array | None = None
 
 
 class EpisodeClock(flax.struct.PyTreeNode):
@@ -53,6 +53,18 @@ class EpisodeClock(flax.struct.PyTreeNode):
 
   running: jax.Array
   success: jax.Array
+
+
+def true_reward(state: EnvState) -> jax.Array:
+  """What the scripted teacher judges by unless told otherwise."""
+  return state.env_reward
+
+
+def correlation(x: jax.Array, y: jax.Array) -> jax.Array:
+  """Pearson's correlation over all entries, 0 where one of them is constant, []."""
+  x, y = x - jnp.mean(x), y - jnp.mean(y)
+  scale = jnp.sqrt(jnp.mean(jnp.square(x)) * jnp.mean(jnp.square(y)))
+  return jnp.where(scale > 0, jnp.mean(x * y) / jnp.maximum(scale, 1e-12), 0.0)
 
 
 def init_clock(num_envs: int) -> EpisodeClock:
