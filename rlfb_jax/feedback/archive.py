@@ -150,7 +150,8 @@ def append(archive: Archive, rollout: Rollout) -> Archive:
   )
 
 
-def _ring_index(archive: Archive, steps_after_oldest: jax.Array) -> jax.Array:
+def ring_index(archive: Archive, steps_after_oldest: jax.Array) -> jax.Array:
+  """Rows of the ring, in the shape of `steps_after_oldest`, which is at least 0."""
   oldest = jnp.where(archive.filled == archive.length, archive.head, 0)
   return (oldest + steps_after_oldest) % archive.length
 
@@ -170,7 +171,7 @@ def valid_starts(archive: Archive, segment_steps: int) -> jax.Array:
       f'segment_steps={segment_steps} must be between 1 and the archive length '
       f'{length}.'
     )
-  done = archive.steps.done[_ring_index(archive, jnp.arange(length))]
+  done = archive.steps.done[ring_index(archive, jnp.arange(length))]
   ends = jnp.cumsum(done, axis=0, dtype=jnp.int32)
   before = jnp.concatenate([jnp.zeros((1, num_envs), jnp.int32), ends])
   num_starts = length - segment_steps + 1
@@ -181,7 +182,11 @@ def valid_starts(archive: Archive, segment_steps: int) -> jax.Array:
 
 
 def sample(
-  key: Key, archive: Archive, num_segments: int, segment_steps: int
+  key: Key,
+  archive: Archive,
+  num_segments: int,
+  segment_steps: int,
+  recent: int | None = None,
 ) -> SegmentIndex:
   """Segments drawn uniformly, with replacement, from all that exist.
 
@@ -194,9 +199,22 @@ def sample(
     archive: the pool.
     num_segments: k.
     segment_steps: H.
+    recent: only segments that lie within so many newest steps of their environment;
+      None: all.
+
+  Raises:
+    ValueError: at trace time, if a segment is longer than what it is drawn from.
   """
   num_envs = archive.steps.done.shape[1]
-  ranks = jnp.cumsum(valid_starts(archive, segment_steps).reshape(-1), dtype=jnp.int32)
+  starts = valid_starts(archive, segment_steps)
+  if recent is not None:
+    if recent < segment_steps:
+      raise ValueError(
+        f'recent={recent} newest steps hold no segment of segment_steps='
+        f'{segment_steps}; try {segment_steps} or more.'
+      )
+    starts &= (jnp.arange(starts.shape[0]) >= archive.filled - recent)[:, None]
+  ranks = jnp.cumsum(starts.reshape(-1), dtype=jnp.int32)
   total = ranks[-1]
   drawn = jax.random.randint(key, (num_segments,), 0, jnp.maximum(total, 1))
   flat = jnp.searchsorted(ranks, drawn + 1).astype(jnp.int32)
@@ -219,7 +237,7 @@ def gather(
   """
   offsets = index.start[:, None] + jnp.arange(segment_steps)
   steps = jax.tree.map(
-    lambda x: x[_ring_index(archive, offsets), index.env[:, None]], archive.steps
+    lambda x: x[ring_index(archive, offsets), index.env[:, None]], archive.steps
   )
   return Clip(steps.obs, steps.action, steps.pose), steps.env_reward
 

@@ -117,8 +117,8 @@ def append(
   rows, kept = rows_lib.behind(store.count, capacity, size, wanted)
   finite = rows_lib.finite_rows((first, second))
   return PreferenceStore(
-    first=rows_lib.put(store.first, rows_lib.blank(first, finite), rows),
-    second=rows_lib.put(store.second, rows_lib.blank(second, finite), rows),
+    first=rows_lib.put_segments(store.first, first, rows, finite),
+    second=rows_lib.put_segments(store.second, second, rows, finite),
     label=rows_lib.put(store.label, label, rows),
     skipped=rows_lib.put(store.skipped, skipped | ~finite, rows),
     annotator=rows_lib.put(store.annotator, annotator, rows),

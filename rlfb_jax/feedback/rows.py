@@ -1,6 +1,6 @@
 """Rows behind the filled ones: what all stores of answers have in common."""
 
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,18 +14,6 @@ SCRIPTED = 0  # Annotator number of the scripted teacher; people count from 1.
 ANSWER_BYTES = 17
 
 Tree = TypeVar('Tree')
-
-
-class Rows(NamedTuple):
-  """Where B new answers go.
-
-  Attributes:
-    index: row of each, [B] int32; the capacity where it is not to be written.
-    kept: how many were asked for, those beyond the capacity included, [] int32.
-  """
-
-  index: jax.Array
-  kept: jax.Array
 
 
 def empty_clip(
@@ -73,29 +61,34 @@ def finite_rows(shown: Tree) -> jax.Array:
   return jnp.all(jnp.stack(leaves), axis=0)
 
 
-def blank(shown: Tree, keep: jax.Array) -> Tree:
-  """Zeros in the rows that are not to be kept; leaves [B, H, ...], keep [B] bool."""
-  return jax.tree.map(lambda x: jnp.where(keep[:, None, None], x, 0.0), shown)
-
-
 def behind(
   count: jax.Array, capacity: int, size: int, wanted: jax.Array | int | None
-) -> Rows:
-  """The rows behind the first `count` for the first `wanted` of `size` answers."""
+) -> tuple[jax.Array, jax.Array]:
+  """The rows behind the first `count` for the first `wanted` of `size` answers.
+
+  Returns:
+    The row of each, at or beyond the capacity where it is not to be written, [size]
+    int32; and how many were asked for, those beyond the capacity included, [] int32.
+  """
   kept = jnp.minimum(size if wanted is None else wanted, size).astype(jnp.int32)
   arrival = jnp.arange(size, dtype=jnp.int32)
-  return Rows(jnp.where(arrival < kept, count + arrival, capacity), kept)
+  return jnp.where(arrival < kept, count + arrival, capacity), kept
 
 
-def put(held: Tree, new: Tree, rows: jax.Array) -> Tree:
-  """Writes `new`, leaves [B, ...] or broadcast to it, into `rows`, [B].
+def put(held: jax.Array, new: jax.Array | float, rows: jax.Array) -> jax.Array:
+  """Writes `new`, [B, ...] or one for all, into `rows`, [B], of `held`, [C, ...].
 
   Rows at or beyond the capacity are left out.
   """
+  shape = (rows.shape[0], *held.shape[1:])
+  values = jnp.broadcast_to(jnp.asarray(new, held.dtype), shape)
+  return held.at[rows].set(values, mode='drop')
 
-  def write(old: jax.Array, values: jax.Array) -> jax.Array:
-    shape = (rows.shape[0], *old.shape[1:])
-    values = jnp.broadcast_to(jnp.asarray(values, old.dtype), shape)
-    return old.at[rows].set(values, mode='drop')
+
+def put_segments(held: Tree, new: Tree, rows: jax.Array, finite: jax.Array) -> Tree:
+  """Writes segments, leaves [B, H, ...], as zeros where not `finite`, [B] bool."""
+
+  def write(old: jax.Array, x: jax.Array) -> jax.Array:
+    return put(old, jnp.where(finite[:, None, None], x, 0.0), rows)
 
   return jax.tree.map(write, held, new)

@@ -7,7 +7,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rlfb_jax.core.config import Options, option
+from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES
 from rlfb_jax.feedback.queries import STRATEGIES
+
+SESSION_SIZES = ('constant', 'front', 'back')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +26,12 @@ class ScheduleOptions(Options):
     'Environment steps, over all environments, that must pass between sessions; '
     'rounded up to whole chunks.',
     low=1,
+  )
+  session_size: str = option(
+    'constant',
+    'labels_per_session at every session, or times 1 - t / total (front: more labels '
+    'early), or times total / (total - t + 1) (back: more labels late).',
+    choices=SESSION_SIZES,
   )
   at_episode_end: bool = option(
     True,
@@ -43,6 +52,39 @@ class ScheduleOptions(Options):
   )
   large_batch: int = option(
     10, 'Candidates per query that disagreement chooses from.', low=1
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class PairOptions(ScheduleOptions):
+  """The budget of preferences. Defaults: PEBBLE on walker with 100 labels."""
+
+  label_budget: int = option(100, 'Pairs asked about in the whole run.', low=1)
+  labels_per_session: int = option(
+    10, 'Pairs asked about at a time; the last session takes what is left.', low=1
+  )
+  at_episode_end: bool = option(
+    False, 'Sessions also wait for the end of an episode, as PrefPPO does.'
+  )
+  pretrain_steps: int = option(
+    10_000,
+    'Environment steps, random ones included, before the first session; rounded up '
+    'to whole chunks.',
+    low=0,
+  )
+  query: str = option(
+    'disagreement',
+    'How pairs are chosen after the first session, which is uniform.',
+    choices=tuple(PAIR_STRATEGIES),
+  )
+  large_batch: int = option(
+    10, 'Candidate pairs per query, where the strategy chooses among them.', low=1
+  )
+  recent_episodes: int = option(
+    10, 'Newest episodes that near_on_policy draws from (QPA).', low=1
+  )
+  archive_episodes: int = option(
+    100, 'Newest episodes kept to draw pairs from, summed over environments.', low=1
   )
 
 
@@ -94,6 +136,19 @@ def pretrain_chunks(options: ScheduleOptions, chunk_env_steps: int) -> int:
   return math.ceil(options.pretrain_steps / chunk_env_steps)
 
 
+def session_size(options: ScheduleOptions, env_steps: int, total_env_steps: int) -> int:
+  """Labels to ask for at `env_steps`, before the budget's end is considered.
+
+  B-Pref's `reward_schedule` 0, 1, 2, rounded down as there, but never to zero.
+  """
+  base, left = options.labels_per_session, total_env_steps - env_steps
+  if options.session_size == 'front':
+    return max(1, base * left // total_env_steps)
+  if options.session_size == 'back':
+    return base * total_env_steps // (left + 1)
+  return base
+
+
 def label_schedule(
   options: ScheduleOptions,
   *,
@@ -129,7 +184,8 @@ def label_schedule(
   asked = 0
   at = fires_at(max(options.pretrain_steps, chunk_env_steps))
   while at < total_env_steps and asked < options.label_budget:
-    num_labels = min(options.labels_per_session, options.label_budget - asked)
+    due = session_size(options, at, total_env_steps)
+    num_labels = min(due, options.label_budget - asked)
     asked += num_labels
     query = options.query if sessions else 'uniform'
     sessions.append(Session(at, num_labels, asked, query))

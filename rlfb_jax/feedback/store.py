@@ -108,7 +108,7 @@ def append(
   rows, kept = rows_lib.behind(store.count, capacity, size, wanted)
   finite = rows_lib.finite_rows(clip)
   return RatingStore(
-    clip=rows_lib.put(store.clip, rows_lib.blank(clip, finite), rows),
+    clip=rows_lib.put_segments(store.clip, clip, rows, finite),
     rating=rows_lib.put(store.rating, rating, rows),
     skipped=rows_lib.put(store.skipped, skipped | ~finite, rows),
     annotator=rows_lib.put(store.annotator, annotator, rows),

@@ -111,8 +111,8 @@ def append(
   behind = jnp.cumsum(taken, dtype=jnp.int32)
   rows = jnp.where(taken, (store.head + behind - 1) % capacity, capacity)
   return UnlabelledStore(
-    first=rows_lib.put(store.first, sides[0], rows),
-    second=rows_lib.put(store.second, sides[1], rows),
+    first=rows_lib.put_segments(store.first, sides[0], rows, taken),
+    second=rows_lib.put_segments(store.second, sides[1], rows, taken),
     head=(store.head + behind[-1]) % capacity,
     count=jnp.minimum(store.count + behind[-1], capacity),
   )

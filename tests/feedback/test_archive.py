@@ -7,6 +7,9 @@ from rlfb_jax.feedback import archive as archives
 from rlfb_jax.feedback.archive import Rollout
 
 L, T, N, H = 12, 4, 3, 3
+append = jax.jit(lambda archive, new: archives.append(archive, new))
+sample = jax.jit(archives.sample, static_argnums=(2, 3, 4))
+gather = jax.jit(archives.gather, static_argnums=2)
 
 
 def rollout(first_step, done=None, num_envs=N):
@@ -29,7 +32,7 @@ def filled(num_rollouts, dones=()):
     for step, env in dones:
       if i * T <= step < (i + 1) * T:
         done[step - i * T, env] = True
-    archive = archives.append(archive, rollout(i * T, jnp.asarray(done)))
+    archive = append(archive, rollout(i * T, jnp.asarray(done)))
   return archive
 
 
@@ -50,8 +53,8 @@ def expected_starts(num_steps, dones):
 def test_samples_are_contiguous_and_uniform_over_all_segments(num_rollouts, dones):
   archive = filled(num_rollouts, dones)
   want = expected_starts(num_rollouts * T, dones)
-  index = archives.sample(jax.random.key(0), archive, 3000, H)
-  clip, rewards = archives.gather(archive, index, H)
+  index = sample(jax.random.key(0), archive, 3000, H)
+  clip, rewards = gather(archive, index, H)
   rewards = np.asarray(rewards)
   assert np.all(np.asarray(index.valid))
   # All fields moved together, in consecutive steps of one environment.
@@ -70,17 +73,35 @@ def test_samples_are_contiguous_and_uniform_over_all_segments(num_rollouts, done
 
 def test_empty_or_too_short_archive_says_so():
   archive = filled(0)
-  index = archives.sample(jax.random.key(0), archive, 5, H)
+  index = sample(jax.random.key(0), archive, 5, H)
   assert not np.any(np.asarray(index.valid))
   every_step = tuple((t, e) for t in range(T) for e in range(N))
-  index = archives.sample(jax.random.key(0), filled(1, every_step), 5, H)
+  index = sample(jax.random.key(0), filled(1, every_step), 5, H)
   assert not np.any(np.asarray(index.valid))
   # A segment may end with its episode.
   assert np.any(np.asarray(archives.valid_starts(filled(1, ((2, 0),)), H)[0, 0]))
 
 
+def test_recent_segments_lie_within_the_newest_steps():
+  dones = ((6, 2), (13, 0))
+  for num_rollouts in (1, 2, 4):
+    archive = filled(num_rollouts, dones)
+    for recent in (H, 5, L, 100):
+      index = sample(jax.random.key(0), archive, 300, H, recent)
+      newest = max(0, num_rollouts * T - recent)
+      want = {i for i in expected_starts(num_rollouts * T, dones) if i % 100 >= newest}
+      firsts = gather(archive, index, H)[1][:, 0]
+      assert {int(x) for x in firsts} == want
+      assert np.all(np.asarray(index.valid))
+  # Episodes so short that none of the newest steps form a segment.
+  every_step = tuple((t, e) for t in range(T, 2 * T) for e in range(N))
+  index = sample(jax.random.key(0), filled(2, every_step), 5, H, H + 1)
+  assert not np.any(np.asarray(index.valid))
+  with pytest.raises(ValueError, match=r'recent=2 .* segment_steps=3; try 3'):
+    archives.sample(jax.random.key(0), archive, 1, H, H - 1)
+
+
 def test_append_overwrites_the_oldest_rollout_in_one_program():
-  append = jax.jit(lambda archive, new: archives.append(archive, new))
   archive = archives.init_archive(L, T, N, 2, 1, 3)
   for i in range(7):
     archive = append(archive, rollout(i * T))
@@ -94,6 +115,7 @@ def test_append_overwrites_the_oldest_rollout_in_one_program():
 
 
 def test_seeds_are_an_axis():
+  @jax.jit
   def run(key, shift):
     archive = archives.init_archive(L, T, N, 2, 1, 3)
     new = rollout(0)
@@ -103,7 +125,7 @@ def test_seeds_are_an_axis():
 
   keys = jax.random.split(jax.random.key(3), 2)
   shifts = jnp.array([0.0, 1000.0])
-  both = jax.vmap(run)(keys, shifts)
+  both = jax.jit(jax.vmap(run))(keys, shifts)
   for i in range(2):
     np.testing.assert_array_equal(both[i], run(keys[i], shifts[i]))
 

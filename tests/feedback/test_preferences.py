@@ -76,13 +76,14 @@ def test_pair_with_a_broken_side_is_skipped_and_leaves_no_nan():
 
 
 def test_seeds_are_an_axis():
+  @jax.jit
   def run(label, wanted):
     store = prefs.init_preferences(4, *SIZES)
     pair = clips(0, 3), clips(3, 3)
     return prefs.append(store, *pair, label, NONE_SKIPPED, env_steps=1, wanted=wanted)
 
   labels, wanted = jnp.array([[0.0, 1.0, 0.5], [1.0, 1.0, 0.0]]), jnp.array([3, 2])
-  both = jax.vmap(run)(labels, wanted)
+  both = jax.jit(jax.vmap(run))(labels, wanted)
   for i in range(2):
     alone = run(labels[i], wanted[i])
     for leaf, want in zip(jax.tree.leaves(both), jax.tree.leaves(alone), strict=True):

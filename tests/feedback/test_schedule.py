@@ -1,7 +1,9 @@
 import pytest
 
+from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES
 from rlfb_jax.feedback.schedule import (
   PRESETS,
+  PairOptions,
   ScheduleOptions,
   label_schedule,
   labels_due,
@@ -72,3 +74,72 @@ def test_run_that_ends_early():
 def test_presets_are_valid_options():
   for preset in PRESETS.values():
     ScheduleOptions(**preset)
+
+
+MILLION = {
+  'total_env_steps': 10**6,
+  'chunk_env_steps': 1000,
+  'episode_env_steps': 1000,
+}
+
+
+def test_pebble_asks_on_walker_at_the_published_steps():
+  sessions = label_schedule(PairOptions(), **MILLION)
+  assert [s.env_steps for s in sessions] == list(range(10_000, 190_001, 20_000))
+  assert [s.num_labels for s in sessions] == [10] * 10
+  assert sessions[-1].asked == 100
+  assert [s.query for s in sessions] == ['uniform'] + ['disagreement'] * 9
+  assert labels_due(sessions, 190_000) == 10
+  assert labels_due(sessions, 210_000) == 0
+
+
+def test_nominal_budget_of_meta_world_does_not_fit():
+  options = PairOptions(
+    label_budget=10_000, labels_per_session=50, session_interval=5000
+  )
+  sessions = label_schedule(options, **MILLION)
+  assert (len(sessions), sessions[-1].asked) == (198, 9900)
+
+
+@pytest.mark.parametrize(
+  ('kind', 'sizes'),
+  [
+    # 10 (T - t) / T and 10 T / (T - t + 1) at t / T = 0.1, 0.3, 0.5, 0.7, 0.9, rounded
+    # down.
+    ('constant', [10, 10, 10, 10, 10]),
+    ('front', [9, 7, 5, 3, 1]),
+    ('back', [11, 14, 19, 33, 99]),
+  ],
+)
+def test_session_sizes(kind, sizes):
+  options = PairOptions(
+    label_budget=1000,
+    session_size=kind,
+    pretrain_steps=100_000,
+    session_interval=200_000,
+  )
+  sessions = label_schedule(options, **MILLION)
+  assert [s.env_steps for s in sessions] == list(range(100_000, 900_001, 200_000))
+  assert [s.num_labels for s in sessions] == sizes
+  assert sessions[-1].asked == sum(sizes)
+
+
+def test_growing_sessions_stop_at_the_budget_and_shrinking_ones_at_one_label():
+  options = PairOptions(label_budget=40, session_size='back', session_interval=200_000)
+  sessions = label_schedule(options, **MILLION)
+  # 10.1, 12.6, 16.9 and then the rest.
+  assert [s.num_labels for s in sessions] == [10, 12, 16, 2]
+  options = PairOptions(
+    labels_per_session=2, session_size='front', session_interval=400_000
+  )
+  sessions = label_schedule(options, **MILLION)
+  assert [s.num_labels for s in sessions] == [1, 1, 1]
+
+
+def test_each_kind_of_question_has_its_own_strategies():
+  for query in PAIR_STRATEGIES:
+    PairOptions(query=query)
+  with pytest.raises(ValueError, match='query=disagreement_raw is not one of'):
+    PairOptions(query='disagreement_raw')
+  with pytest.raises(ValueError, match='query=kcenter is not one of'):
+    ScheduleOptions(query='kcenter')

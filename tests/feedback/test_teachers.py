@@ -1,5 +1,3 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,14 +132,12 @@ def test_presets_are_b_prefs():
 
 def test_seeds_are_an_axis():
   options = TeacherOptions(beta=1.0, mistake=0.1, skip=0.1, equal=0.1)
-  drawn = jax.random.uniform(KEY, (2, 2, 30, 4))
+  drawn = jax.jit(lambda key: jax.random.uniform(key, (2, 2, 30, 4)))(KEY)
   keys, means = jax.random.split(KEY, 2), jnp.array([2.0, 3.0])
-  one = functools.partial(prefer, options=options)
-  both = jax.vmap(lambda k, r, m: one(k, r[0], r[1], mean_segment_return=m))(
-    keys, drawn, means
-  )
+  seeds = jax.jit(jax.vmap(lambda k, r, m: prefer(k, r[0], r[1], options, m)))
+  both = seeds(keys, drawn, means)
   for i in range(2):
-    alone = one(keys[i], *drawn[i], mean_segment_return=means[i])
+    alone = ask(keys[i], *drawn[i], options, means[i])
     np.testing.assert_array_equal(both.label[i], alone.label)
     np.testing.assert_array_equal(both.skipped[i], alone.skipped)
 
