@@ -57,6 +57,7 @@ def start(config: methods.Config, env: Environment) -> run_dir.RunDir:
     ValueError: in one sentence, before anything is written.
   """
   methods.check(config, env)
+  methods.check_memory(config, env)
   return run_dir.create(
     config.run.run_dir,
     f'{config.run.task}-{config.run.method}',
@@ -77,8 +78,9 @@ def train(config: methods.Config, env: Environment, run: run_dir.RunDir) -> Fini
     The run, whose policy is exported and evaluated.
   """
   options = config.run
+  algorithm = methods.make(config, env)
   progress = Progress(
-    options.total_env_steps,
+    config.total_env_steps,
     keys=_SHOWN,
     label=f'{options.method} {options.task}',
     speed_factor=options.num_seeds,
@@ -86,23 +88,22 @@ def train(config: methods.Config, env: Environment, run: run_dir.RunDir) -> Fini
   try:
     with MetricsWriter(run, options.tensorboard) as writer:
       trained = loop.train(
-        methods.make(config, env),
+        algorithm,
         env,
         seed=options.seed,
         num_seeds=options.num_seeds,
-        total_env_steps=options.total_env_steps,
+        total_env_steps=config.total_env_steps,
         eval_episodes=options.eval_episodes,
         listeners=(writer.write, progress.update),
       )
   finally:
     progress.close()
-  actor, statistics = trained.policy
-  policy = export.from_network(
-    options.task, actor.mlp, statistics, config.ppo.observation_clip
-  )
-  export.save(run.policy, policy)
+  network = algorithm.network(trained.policy)
+  export.save(run.policy, export.from_network(options.task, network))
   if trained.evaluation is not None:
-    returns.save(run.report, options.task, options.seed, trained.evaluation)
+    returns.save(
+      run.report, options.task, options.seed, trained.evaluation, trained.q_error
+    )
   return Finished(run, trained)
 
 
@@ -115,7 +116,12 @@ def main(argv: Sequence[str]) -> None:
     config = parse(argv)
     env = make_environment(config)
     run = start(config, env)
-  print(f'{PROGRAM}: writing to {run.root}', file=sys.stderr)
+  needed = methods.memory_needed(config, env)
+  print(
+    f'{PROGRAM}: writing to {run.root}; keeps {needed.total / 2**20:,.0f} MiB of replay,'
+    ' clips and labels',
+    file=sys.stderr,
+  )
   try:
     finished = train(config, env, run)
   except KeyboardInterrupt:

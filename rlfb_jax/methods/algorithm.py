@@ -6,9 +6,45 @@ from typing import Any, NamedTuple
 
 import jax
 
+from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.types import Key, Metrics
 
 State = Any  # A method's TrainState: one pytree, one seed.
+
+
+class PolicyNetwork(NamedTuple):
+  """A deterministic policy as plain arrays, for the export.
+
+  It acts by `tanh(MLP(clip((observation - mean) / scale, -clip, clip)))`.
+
+  Attributes:
+    layers: kernel [S, in, out] and bias [S, out] of each layer.
+    mean: [S, ds].
+    scale: [S, ds].
+    clip: bound of whitened observations.
+    activation: of the hidden layers.
+  """
+
+  layers: MLP
+  mean: jax.Array
+  scale: jax.Array
+  clip: float
+  activation: str
+
+
+class Critics(NamedTuple):
+  """What evaluation needs to compare values with returns.
+
+  Attributes:
+    params: `state -> pytree`.
+    q_values: `(params, obs [..., ds], action [..., da]) -> [...]`, the lowest over
+      the critics.
+    discount: gamma.
+  """
+
+  params: Callable[[State], Any]
+  q_values: Callable[[Any, jax.Array, jax.Array], jax.Array]
+  discount: float
 
 
 class PerKind(NamedTuple):
@@ -66,6 +102,8 @@ class Algorithm(NamedTuple):
       beside learning, and the switch that it may throw.
     policy: `state -> pytree` that acting needs, for evaluation and export.
     act: `(policy, observation [..., ds]) -> action [..., da]`, deterministic.
+    network: `policy of all seeds -> PolicyNetwork`.
+    critics: what values actions, or None where only states are valued.
     events: compiled pieces that come between a session and the chunk after it, by
       name, `state -> (state, metrics)`.
     events_due: `env_steps -> names` of those that come now, in order.
@@ -80,5 +118,7 @@ class Algorithm(NamedTuple):
   diagnose: Callable[[State], tuple[State, Metrics]] | None
   policy: Callable[[State], Any]
   act: Callable[[Any, jax.Array], jax.Array]
+  network: Callable[[Any], PolicyNetwork]
+  critics: Critics | None = None
   events: Mapping[str, Callable[[State], tuple[State, Metrics]]] = MappingProxyType({})
   events_due: Callable[[int], tuple[str, ...]] = lambda env_steps: ()

@@ -1,20 +1,44 @@
 """Each method by name: which parts it is composed of."""
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from rlfb_jax import repulsion as repulsion_lib
+from rlfb_jax.agents.ddpg import make_ddpg
+from rlfb_jax.agents.off_policy import OffPolicyAgent
+from rlfb_jax.agents.sac import make_sac
 from rlfb_jax.core.suggest import check_known
+from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.envs.base import Environment, EnvState
-from rlfb_jax.feedback.schedule import Session, label_schedule, pretrain_chunks
-from rlfb_jax.methods.algorithm import Algorithm
-from rlfb_jax.methods.config import METHODS, Config
+from rlfb_jax.methods import plan
+from rlfb_jax.methods.algorithm import Algorithm, PerKind
+from rlfb_jax.methods.collect import true_reward
+from rlfb_jax.methods.config import METHODS, Config, RuneOptions
+from rlfb_jax.methods.feedback import make_feedback
 from rlfb_jax.methods.intervene import make_intervention, repulsion_policy
-from rlfb_jax.methods.on_policy import make_on_policy, true_reward
-from rlfb_jax.methods.parts import Exploration
-from rlfb_jax.methods.ratings import make_rating_feedback, memory_bytes
+from rlfb_jax.methods.intervene_off_policy import (
+  check_mode,
+  make_off_policy_intervention,
+)
+from rlfb_jax.methods.off_policy import make_off_policy
+from rlfb_jax.methods.off_policy_options import updates_per_iteration
+from rlfb_jax.methods.on_policy import make_on_policy
+from rlfb_jax.methods.outer import make_outer_step
+from rlfb_jax.methods.pair_questions import make_pair_questions
+from rlfb_jax.methods.parts import Exploration, Feedback
+from rlfb_jax.methods.rating_questions import make_rating_questions
+from rlfb_jax.methods.recipes import KL, MRN, RUNE, SURF
+from rlfb_jax.repulsion import Policy, Repulsion
 from rlfb_jax.repulsion.options import check as check_repulsion
+from rlfb_jax.reward.fit import make_fit
+from rlfb_jax.reward.meta import QValues
+from rlfb_jax.reward.meta_step import MetaStep, make_meta_step
+from rlfb_jax.reward.model import RewardModelState, aggregate, make_reward_model
+from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.reward.state_entropy import init_state_entropy, state_entropy_reward
 
 
@@ -34,49 +58,217 @@ def make(
     ValueError: if options do not go together, in one sentence.
   """
   check(config, env)
-  run = config.run
-  iterations = iterations_per_chunk(config, env)
-  if run.method == 'ppo':
-    return make_on_policy(env, config.ppo, run.total_env_steps, iterations)
+  if config.recipe.replays:
+    return _off_policy(config, env, teacher_reward)
+  return _on_policy(config, env, teacher_reward)
 
-  repulsion = None
-  policy = repulsion_policy(config.ppo)
-  if run.method == 'rbrl_kl':
-    repulsion = repulsion_lib.make_repulsion(
-      config.kl,
-      policy,
-      config.rating.num_classes,
-      env.observation_size,
-      env.action_size,
-    )
-  feedback = make_rating_feedback(
-    config,
-    env,
-    sessions(config, env),
-    env.pose_size,
-    segment_return_scale(config, env),
-    repulsion,
-  )
-  intervention = None
-  if repulsion is not None:
-    intervention = make_intervention(
-      repulsion,
-      policy,
-      config.kl,
-      feedback.reward,
-      env.action_size,
-      config.ppo.rollout_steps,
-      config.feedback.segment_steps,
-    )
+
+def _on_policy(
+  config: Config, env: Environment, teacher_reward: Callable[[EnvState], jax.Array]
+) -> Algorithm:
+  feedback, intervention = None, None
+  if config.recipe.ask:
+    policy = repulsion_policy(config.ppo)
+    repulsion = _repulsion(config, env, policy)
+    feedback = _feedback(config, env, repulsion)
+    if repulsion is not None:
+      intervention = make_intervention(
+        repulsion,
+        policy,
+        config.kl,
+        feedback.reward,
+        env.action_size,
+        config.ppo.rollout_steps,
+        config.feedback.segment_steps,
+      )
   return make_on_policy(
     env,
     config.ppo,
-    run.total_env_steps,
-    iterations,
+    config.total_env_steps,
+    plan.iterations_per_chunk(config, env),
     feedback=feedback,
-    exploration=_exploration(config, env),
+    exploration=_exploration(config, env, feedback) if feedback else None,
     intervention=intervention,
     teacher_reward=teacher_reward,
+  )
+
+
+def _off_policy(
+  config: Config, env: Environment, teacher_reward: Callable[[EnvState], jax.Array]
+) -> Algorithm:
+  agent = make_agent(config, env)
+  feedback, intervention, outer = None, None, None
+  if config.recipe.ask:
+    repulsion = _repulsion(config, env, agent.policy)
+    feedback = _feedback(config, env, repulsion)
+    if repulsion is not None:
+      intervention = make_off_policy_intervention(
+        repulsion,
+        agent,
+        config.kl,
+        feedback,
+        env.action_size,
+        env.episode_length,
+        config.feedback.segment_steps,
+      )
+    if MRN in config.recipe.add:
+      meta = _meta(config, env, agent.q_values, agent.critic_learning_rate)
+      outer = make_outer_step(config.mrn, meta, agent, feedback)
+  return make_off_policy(
+    env,
+    agent,
+    config.replay,
+    _agent_options(config).batch_size,
+    updates_per_iteration(config.run.updates_per_step, config.replay.num_envs),
+    plan.replay_capacity(config),
+    feedback=feedback,
+    neighbours=config.pretrain.neighbours,
+    outer=outer,
+    intervention=intervention,
+    teacher_reward=teacher_reward,
+  )
+
+
+def _agent_options(config: Config):
+  return config.sac if config.recipe.agent == 'sac' else config.ddpg
+
+
+def make_agent(config: Config, env: Environment) -> OffPolicyAgent:
+  """The off-policy agent that the configuration names."""
+  build = make_sac if config.recipe.agent == 'sac' else make_ddpg
+  return build(_agent_options(config), env.observation_size, env.action_size)
+
+
+def _repulsion(config: Config, env: Environment, policy: Policy) -> Repulsion | None:
+  if KL not in config.recipe.add:
+    return None
+  return repulsion_lib.make_repulsion(
+    config.kl,
+    policy,
+    config.rating.num_classes,
+    env.observation_size,
+    env.action_size,
+  )
+
+
+def questions(config: Config, env: Environment) -> PerKind:
+  """What people are asked, `Questions` by kind."""
+  sizes = env.observation_size, env.action_size, env.pose_size
+  sessions = plan.sessions(config, env)
+  ratings = pairs = None
+  if sessions.ratings:
+    ratings = make_rating_questions(
+      config.rating,
+      config.feedback,
+      sessions.ratings,
+      sizes,
+      plan.segment_return_scale(config, env),
+    )
+  if sessions.pairs:
+    surf = SURF in config.recipe.add
+    pairs = make_pair_questions(
+      config.teacher,
+      config.pairs,
+      sessions.pairs,
+      sizes,
+      plan.num_envs(config),
+      env.episode_length,
+      margin=config.surf.margin if surf else 0,
+      unlabelled_per_label=config.surf.unlabelled_per_label if surf else 0,
+    )
+  return PerKind(ratings, pairs)
+
+
+def _feedback(
+  config: Config, env: Environment, repulsion: Repulsion | None
+) -> Feedback:
+  recipe, reward = config.recipe, config.reward
+  asked = questions(config, env)
+  surf = SURF in recipe.add
+  fit = make_fit(
+    reward,
+    config.rating.num_classes if recipe.rates else None,
+    config.preference if recipe.compares else None,
+    config.surf if surf else None,
+  )
+
+  def fit_all(
+    key: Key, model: RewardModelState, ratings: Any, pairs: Any
+  ) -> tuple[RewardModelState, Metrics]:
+    if pairs is None:
+      return fit(key, model, ratings, None, None)
+    return fit(key, model, ratings, pairs.asked, pairs.unlabelled)
+
+  model = make_reward_model(reward, env.observation_size, env.action_size)
+  init_outer = None
+  if MRN in recipe.add:
+    # Only what is carried: the step itself is made where the critics are known.
+    init_outer = _meta(config, env, lambda *args: args[0], 1.0).init
+  return make_feedback(
+    plan.archive_shape(config, env),
+    (env.observation_size, env.action_size, env.pose_size),
+    asked,
+    model,
+    fit_all,
+    make_payer(reward, config.rune if RUNE in recipe.add else None),
+    pay_width=reward.ensemble_size,
+    num_classes=config.rating.num_classes,
+    repulsion=repulsion,
+    init_outer=init_outer,
+  )
+
+
+def make_payer(
+  reward: RewardOptions, rune: RuneOptions | None
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+  """What the agent is paid for what the members say."""
+
+  def pay(members: jax.Array, env_steps: jax.Array) -> jax.Array:
+    paid = aggregate(members, reward.aggregation, reward.aggregation_weight)
+    if rune is not None:
+      elapsed = env_steps.astype(jnp.float32)
+      factor = rune.bonus * jnp.exp(elapsed * math.log1p(-rune.decay))
+      paid += factor * jnp.std(members, axis=0)
+    return paid
+
+  return pay
+
+
+def _meta(
+  config: Config, env: Environment, q_values: QValues, critic_learning_rate: float
+) -> MetaStep:
+  recipe = config.recipe
+  return make_meta_step(
+    config.mrn,
+    config.reward,
+    make_reward_model(config.reward, env.observation_size, env.action_size),
+    q_values,
+    critic_learning_rate,
+    session_labels=(
+      config.pairs if recipe.compares else config.feedback
+    ).labels_per_session,
+    num_classes=config.rating.num_classes if recipe.rates else None,
+    pairs=config.preference if recipe.compares else None,
+  )
+
+
+def _exploration(
+  config: Config, env: Environment, feedback: Feedback
+) -> Exploration | None:
+  """What pays PPO before anybody has been asked."""
+  chunk = plan.chunk_env_steps(config, env)
+  recipe = config.recipe
+  wanted = [config.feedback] * recipe.rates + [config.pairs] * recipe.compares
+  if not min(options.pretrain_steps for options in wanted):
+    return None
+  steps = -(-feedback.first_session // chunk) * chunk
+  return Exploration(
+    init=lambda: init_state_entropy(steps, env.observation_size),
+    reward=lambda state, obs: state_entropy_reward(
+      state, obs, config.pretrain.neighbours
+    ),
+    env_steps=steps,
+    num_epochs=config.pretrain.num_epochs,
   )
 
 
@@ -86,81 +278,56 @@ def check(config: Config, env: Environment) -> None:
   Raises:
     ValueError: naming the value, the rule and the nearest value that works.
   """
-  run = config.run
-  check_known('--method', run.method, METHODS)
-  chunk = config.ppo.steps_per_iteration * iterations_per_chunk(config, env)
-  if run.total_env_steps % chunk:
-    nearest = max(1, round(run.total_env_steps / chunk)) * chunk
+  check_known('--method', config.run.method, METHODS)
+  recipe = config.recipe
+  chunk, total = plan.chunk_env_steps(config, env), config.total_env_steps
+  if total % chunk:
+    nearest = max(1, round(total / chunk)) * chunk
     raise ValueError(
-      f'--total_env_steps={run.total_env_steps} must be a multiple of {chunk}, the'
+      f'--total_env_steps={total} must be a multiple of {chunk}, the'
       f' environment steps between two visits of the host; try {nearest}.'
     )
-  if run.method == 'ppo':
+  if recipe.replays:
+    updates_per_iteration(config.run.updates_per_step, config.replay.num_envs)
+  if not recipe.ask:
     return
-  if config.feedback.segment_steps > env.episode_length:
+  if recipe.rates:
+    _check_segment('feedback', config.feedback.segment_steps, env)
+    plan.segment_return_scale(config, env)
+  if recipe.compares:
+    margins = 2 * config.surf.margin if SURF in recipe.add else 0
+    _check_segment('pairs', config.pairs.segment_steps + margins, env)
+  plan.sessions(config, env)
+  if KL in recipe.add:
+    check_repulsion(config.kl, config.rating.num_classes)
+    if recipe.replays:
+      check_mode(config.kl)
+  if MRN in recipe.add and config.mrn.interval % chunk:
+    nearest = max(1, round(config.mrn.interval / chunk)) * chunk
     raise ValueError(
-      f'--feedback_segment_steps={config.feedback.segment_steps} must not exceed'
+      f'--mrn_interval={config.mrn.interval} must be a multiple of'
+      f' --replay_chunk_steps={chunk}; try {nearest}.'
+    )
+
+
+def _check_segment(section: str, steps: int, env: Environment) -> None:
+  if steps > env.episode_length:
+    raise ValueError(
+      f'--{section}_segment_steps makes clips of {steps} steps, which must not exceed'
       f' the {env.episode_length} steps of an episode of {env.name}.'
     )
-  segment_return_scale(config, env)
-  sessions(config, env)
-  if run.method == 'rbrl_kl':
-    check_repulsion(config.kl, config.rating.num_classes)
 
 
-def iterations_per_chunk(config: Config, env: Environment) -> int:
-  """PPO updates between two visits of the host: whole episodes where that fits."""
-  iterations, rest = divmod(env.episode_length, config.ppo.rollout_steps)
-  return iterations if iterations and not rest else 1
+def memory_needed(config: Config, env: Environment) -> plan.Memory:
+  """What a run keeps beside networks and environments, all seeds together."""
+  stores = [q.memory_bytes for q in questions(config, env) if q is not None]
+  return plan.memory(config, env, sum(stores))
 
 
-def sessions(config: Config, env: Environment) -> tuple[Session, ...]:
-  """When labels are asked for, at chunk boundaries."""
-  chunk = config.ppo.steps_per_iteration * iterations_per_chunk(config, env)
-  return label_schedule(
-    config.feedback,
-    total_env_steps=config.run.total_env_steps,
-    chunk_env_steps=chunk,
-    episode_env_steps=env.episode_length * config.ppo.num_envs,
-  )
-
-
-def segment_return_scale(config: Config, env: Environment) -> float:
-  """`G_max`: the segment return that fills the rater's scale.
+def check_memory(config: Config, env: Environment) -> None:
+  """Refuses a run that cannot fit, before anything is allocated.
 
   Raises:
-    ValueError: if neither the task nor the user names one.
+    ValueError: naming what it needs, what is free, and what would make it smaller.
   """
-  steps = config.feedback.segment_steps
-  if config.rating.max_return > 0:
-    return config.rating.max_return
-  if env.max_segment_return <= 0:
-    raise ValueError(
-      f'--rating_max_return=0 leaves the scale to the task, but {env.name} names'
-      f' none; give the return of a good segment of {steps} steps.'
-    )
-  # The tasks name it for the 50 steps that all papers use.
-  return env.max_segment_return * steps / 50
-
-
-def memory_needed(config: Config, env: Environment) -> int:
-  """Bytes that a run keeps for archive and labels, all seeds together."""
-  if config.run.method == 'ppo':
-    return 0
-  one = memory_bytes(config, env, sessions(config, env), env.pose_size)
-  return one * config.run.num_seeds
-
-
-def _exploration(config: Config, env: Environment) -> Exploration | None:
-  chunk = config.ppo.steps_per_iteration * iterations_per_chunk(config, env)
-  chunks = pretrain_chunks(config.feedback, chunk)
-  if not chunks:
-    return None
-  return Exploration(
-    init=lambda: init_state_entropy(chunks * chunk, env.observation_size),
-    reward=lambda state, obs: state_entropy_reward(
-      state, obs, config.pretrain.neighbours
-    ),
-    env_steps=chunks * chunk,
-    num_epochs=config.pretrain.num_epochs,
-  )
+  plan.refuse_beyond(memory_needed(config, env), plan.memory_available())

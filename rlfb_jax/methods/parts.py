@@ -32,26 +32,35 @@ class Feedback(NamedTuple):
   Attributes:
     init: `key -> state`.
     observe: `(state, experience) -> state`; remembers what may be shown.
-    reward: `(state, obs, action) -> r_hat`, shapes [..., ds], [..., da] -> [...].
+    members: `(state, obs [..., ds], action [..., da]) -> [K, ...]`, what each member
+      of the reward ensemble says.
+    pay: `(members [K, ...], env_steps []) -> [...]`, what the agent is paid for it.
+    pay_width: K.
+    reward: `(state, obs, action) -> [...]`, both in one.
     propose: `(state, key, strategies) -> queries`; `strategies` is the request's.
     teach: `(queries, key) -> answers`, the scripted teacher.
     absorb: `(state, key, queries, answers, wanted) -> (state, metrics)`; `wanted`
       is the request's.
     context: `state -> state` without what interventions have no use for (archive,
       labels), so that it can be handed from seed to seed cheaply.
-    is_first: `state -> bool []`, whether nobody has been asked yet.
     request: `env_steps -> Request` for labels that are due now, or None.
+    first_session: environment steps at the first session.
+    last_session: environment steps at the last session.
   """
 
   init: Callable[[Key], Any]
   observe: Callable[[Any, Experience], Any]
+  members: Callable[[Any, jax.Array, jax.Array], jax.Array]
+  pay: Callable[[jax.Array, jax.Array], jax.Array]
+  pay_width: int
   reward: Callable[[Any, jax.Array, jax.Array], jax.Array]
   propose: Callable[[Any, Key, PerKind], Any]
   teach: Callable[[Any, Key], Any]
   absorb: Callable[..., tuple[Any, Metrics]]
   context: Callable[[Any], Any]
-  is_first: Callable[[Any], jax.Array]
   request: Callable[[int], Request | None]
+  first_session: int
+  last_session: int
 
 
 class Intervention(NamedTuple):

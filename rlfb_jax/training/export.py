@@ -10,15 +10,14 @@ The policy is the mean of a squashed Normal:
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlfb_jax.core.networks import Layer
-from rlfb_jax.core.normalization import RunningStatistics
+from rlfb_jax.methods.algorithm import PolicyNetwork
 
 FORMAT_VERSION = 1
 _INFO = 'policy.json'
@@ -124,35 +123,23 @@ class Policy:
     return self.apply(jax.tree.map(lambda x: x[seed], self.params()), obs)
 
 
-def from_network(
-  task: str,
-  mlp: Sequence[Layer],
-  statistics: RunningStatistics,
-  clip: float,
-  epsilon: float = 1e-4,
-  activation: str = 'tanh',
-) -> Policy:
+def from_network(task: str, network: PolicyNetwork) -> Policy:
   """A policy from an actor's network, after training.
 
   Args:
     task: the task's name.
-    mlp: kernel [S, in, out] and bias [S, out] of each layer.
-    statistics: of raw observations, leaves [S, ...].
-    clip: bound of whitened observations.
-    epsilon: added to the standard deviation, as in `normalization.normalize`.
-    activation: of the hidden layers.
+    network: of all seeds.
 
   Raises:
     ValueError: if the arrays do not all lead with the same seeds.
   """
-  arrays = [(layer.kernel, layer.bias) for layer in mlp]
   policy = Policy(
     task=task,
-    mean=_float32(statistics.mean),
-    scale=_float32(jax.vmap(lambda s: s.std)(statistics) + epsilon),
-    layers=tuple((_float32(kernel), _float32(bias)) for kernel, bias in arrays),
-    clip=float(clip),
-    activation=activation,
+    mean=_float32(network.mean),
+    scale=_float32(network.scale),
+    layers=tuple((_float32(k), _float32(b)) for k, b in network.layers),
+    clip=float(network.clip),
+    activation=network.activation,
   )
   _check(policy)
   return policy

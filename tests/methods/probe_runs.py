@@ -1,6 +1,7 @@
 """Small runs on a world that takes seconds, shared by the tests of methods."""
 
 import dataclasses
+import re
 from typing import Any
 
 import jax
@@ -41,6 +42,36 @@ SMALL: dict[str, dict[str, Any]] = {
     'minibatch_size': 16,
     'min_ragged': 4,
   },
+  'sac': {
+    'hidden_size': 16,
+    'batch_size': 32,
+    'actor_learning_rate': 3e-3,
+    'critic_learning_rate': 3e-3,
+  },
+  'ddpg': {'hidden_size': 16, 'batch_size': 32},
+  'replay': {
+    'num_envs': 4,
+    'random_steps': 80,
+    'chunk_steps': 80,
+    'catch_up_updates': 5,
+  },
+  'pairs': {
+    'label_budget': 30,
+    'labels_per_session': 12,
+    'session_interval': 160,
+    'pretrain_steps': 160,
+    'segment_steps': 5,
+    'large_batch': 3,
+  },
+  'surf': {
+    'unlabelled_per_label': 2,
+    'unlabelled_ratio': 2,
+    'reward_update': 20,
+    'margin': 1,
+    'crop': 1,
+    'threshold': 0.6,
+  },
+  'mrn': {'interval': 160},
   'pretrain': {'num_epochs': 2},
   'kl': {'kl_batch': 64, 'min_segments': 3, 'refresh_every': 2},
 }
@@ -53,7 +84,13 @@ def make_config(method: str, **changes: dict[str, Any]) -> Config:
     part = getattr(Config(), field.name)
     values = SMALL.get(field.name, {}) | changes.get(field.name, {})
     parts[field.name] = dataclasses.replace(part, **values)
-  parts['run'] = dataclasses.replace(parts['run'], method=method)
+  # A name may say more: 'rbrl@sac', 'mrn+kl/both'.
+  match = re.fullmatch(r'(\w+)(?:@(\w+))?(?:\+([\w,]+))?(?:/(\w+))?', method)
+  assert match is not None
+  name, agent, add, ask = (group or '' for group in match.groups())
+  parts['run'] = dataclasses.replace(
+    parts['run'], method=name, agent=agent, add=add, ask=ask
+  )
   return Config(**parts)
 
 

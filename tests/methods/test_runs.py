@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rlfb_jax import envs, methods
+from rlfb_jax.methods.algorithm import PerKind
 from rlfb_jax.training.loop import compile_algorithm, seed_keys, train
 from tests.methods.probe_runs import ScrambledReward, make_config, run
 
@@ -32,7 +33,7 @@ def test_the_budget_is_asked_for_and_no_more():
   state, rows = run(make_config('rbrl'))
   asked = [r['labels_asked'][0] for r in rows if 'labels_asked' in r]
   assert asked == [24, 48, 60]
-  assert int(state.feedback.store.count[0]) == 60
+  assert int(state.feedback.answers.ratings.count[0]) == 60
   counts = [r['class_counts'][0].sum() for r in rows if 'class_counts' in r]
   assert counts == [24, 48, 60]
 
@@ -48,8 +49,9 @@ def test_nothing_compiles_after_the_second_chunk(method):
       state, _ = chunk(state)
     assert chunk._cache_size() == 1, name
   if functions.session is not None:
+    kinds = PerKind('disagreement', '')
     for wanted in (24, 24, 12):
-      state, _ = functions.session(state, jnp.int32(wanted), 'disagreement')
+      state, _ = functions.session(state, PerKind(jnp.int32(wanted), jnp.int32(0)), kinds)
       state, _ = functions.chunks['learn'](state)
     assert functions.session._cache_size() == 1
     assert functions.chunks['learn']._cache_size() == 1
@@ -64,7 +66,7 @@ def test_a_seed_among_many_is_the_run_of_that_seed_alone():
   alone, _ = run(alone_config, num_seeds=1)
   pick = lambda tree, i: jax.tree.map(lambda x: x[i], tree)  # noqa: E731
   np.testing.assert_array_equal(
-    many.feedback.store.rating[2], alone.feedback.store.rating[0]
+    many.feedback.answers.ratings.rating[2], alone.feedback.answers.ratings.rating[0]
   )
   chex.assert_trees_all_close(
     pick(many.agent.params, 2), pick(alone.agent.params, 0), atol=2e-4

@@ -1,0 +1,125 @@
+"""How the repulsion of RbRL-KL enters agents that learn from a replay buffer.
+
+`D_pi`, the states that the policy visits, becomes the states of its last episodes
+with the actions that it would take there now.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions
+from rlfb_jax.agents.regulariser import Regulariser
+from rlfb_jax.core.types import Key, Metrics, Params
+from rlfb_jax.feedback import archive as archive_lib
+from rlfb_jax.methods.feedback import FeedbackState, predict_classes
+from rlfb_jax.methods.off_policy_parts import OffPolicyIntervention
+from rlfb_jax.methods.parts import Feedback
+from rlfb_jax.repulsion import (
+  ClassStatistics,
+  PolicyBatch,
+  Repulsion,
+  RepulsionOptions,
+  abort_rule,
+  limit_gradient,
+)
+
+# Episodes whose states stand for those that the policy visits.
+RECENT_EPISODES = 20
+
+
+def check_mode(options: RepulsionOptions) -> None:
+  """Refuses what needs the density of actions that were taken long ago.
+
+  Raises:
+    ValueError: naming the modes that work.
+  """
+  if options.kl_mode == 'ratio':
+    raise ValueError(
+      '--kl_mode=ratio weighs actions by the policy that took them, which a replay'
+      ' buffer does not remember; take pathwise, heads_unlikelihood, heads_gaussian or'
+      ' influence, or --agent=ppo.'
+    )
+
+
+def make_off_policy_intervention(
+  repulsion: Repulsion,
+  agent: OffPolicyAgent,
+  options: RepulsionOptions,
+  feedback: Feedback,
+  action_size: int,
+  episode_length: int,
+  segment_steps: int,
+) -> OffPolicyIntervention:
+  """Turns the repulsion's pieces into what the off-policy skeleton takes.
+
+  Args:
+    repulsion: what pushes; made for `agent.policy`.
+    agent: who is pushed.
+    options: the repulsion's.
+    feedback: whose r_hat the gate on classes reads.
+    action_size: da.
+    episode_length: control steps.
+    segment_steps: H, the length at which classes are predicted.
+  """
+
+  def live(state: FeedbackState) -> ClassStatistics:
+    classes = state.classes
+    assert classes is not None
+    return classes.replace(mask=classes.mask & state.repelling)
+
+  def regulariser(state: FeedbackState, obs: jax.Array) -> Regulariser:
+    def loss(actor: Params, key: Key) -> tuple[jax.Array, Metrics]:
+      assert repulsion.regulariser is not None
+      return repulsion.regulariser(actor, live(state), PolicyBatch(obs=obs), key)
+
+    def combine(
+      rl: Params, term: Params, approx_kl: jax.Array
+    ) -> tuple[Params, Metrics]:
+      del approx_kl  # No trust region to leave.
+      limited, metrics = limit_gradient(term, rl, options.gradient_budget)
+      return jax.tree.map(jnp.add, rl, limited), metrics
+
+    return Regulariser(loss, combine, options.refresh_every)
+
+  def shape_rewards(state: FeedbackState, batch: Transitions) -> jax.Array:
+    assert repulsion.shape_rewards is not None
+    return repulsion.shape_rewards(live(state), batch.obs, batch.action, None)
+
+  def gated(state: FeedbackState) -> FeedbackState:
+    if repulsion.gate is None:
+      return state
+    newest = archive_lib.latest(state.archive, state.archive.rollout_steps)
+    rewards = feedback.reward(state, newest.obs, newest.action)
+    predicted = predict_classes(state.boundaries, rewards, segment_steps)
+    classes = repulsion.gate(state.classes, predicted, jnp.ones(predicted.shape, bool))
+    return state.replace(classes=classes)
+
+  def diagnose(
+    state: FeedbackState, agent_state: Any, obs: jax.Array, key: Key
+  ) -> tuple[FeedbackState, Metrics]:
+    params = agent.actor_params(agent_state)
+    batch = PolicyBatch(obs=obs)
+    metrics = repulsion.diagnose(params, state.classes, batch, key)
+    decision = abort_rule(
+      state.strikes,
+      metrics['policy/entropy'],
+      metrics['policy/saturation'],
+      action_size,
+    )
+    state = gated(state).replace(
+      strikes=decision.strikes, repelling=state.repelling & ~decision.abort
+    )
+    return state, metrics | {
+      'kl/value': repulsion.value(params, state.classes, batch, key),
+      'kl/repelling': state.repelling.astype(jnp.float32),
+    }
+
+  return OffPolicyIntervention(
+    shape_rewards=shape_rewards if repulsion.shape_rewards else None,
+    regulariser=regulariser if repulsion.regulariser else None,
+    recent_rows=options.kl_batch,
+    newest=RECENT_EPISODES * episode_length,
+    diagnose=diagnose,
+  )

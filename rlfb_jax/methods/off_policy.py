@@ -1,0 +1,343 @@
+"""The off-policy skeleton: SAC or DDPG fed by the true reward or by what people said.
+
+`sac`, `ddpg`, `pebble`, `surf`, `rune`, `mrn` and the rating methods on these agents
+are this one loop with other parts passed in. Its timeline is PEBBLE's
+(`train_PEBBLE.py`): random actions, state-entropy pre-training, first session, new
+critics and a burst of updates, then updates at a fixed ratio to environment steps.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions, td_targets, update
+from rlfb_jax.core import replay as replay_lib
+from rlfb_jax.core.batching import one_seed_at_a_time
+from rlfb_jax.core.types import Key, Metrics
+from rlfb_jax.envs.base import Environment, EnvState
+from rlfb_jax.methods.algorithm import (
+  Algorithm,
+  Critics,
+  PerKind,
+  PolicyNetwork,
+  Session,
+)
+from rlfb_jax.methods.collect import (
+  Experience,
+  correlation,
+  init_clock,
+  track_episodes,
+  true_reward,
+)
+from rlfb_jax.methods.off_policy_options import ReplayOptions
+from rlfb_jax.methods.off_policy_parts import (
+  OffPolicyIntervention,
+  OffPolicyState,
+  OuterStep,
+  replay_widths,
+  transitions_of,
+)
+from rlfb_jax.methods.parts import Feedback
+from rlfb_jax.reward.novelty import init_novelty, novelty_reward
+
+RANDOM, EXPLORE, LEARN = 'random', 'explore', 'learn'
+BEGIN, OUTER = 'begin_learning', 'outer_step'
+_DIAGNOSTIC_KEY = 20_250_104
+
+
+def make_off_policy(
+  env: Environment,
+  agent: OffPolicyAgent,
+  options: ReplayOptions,
+  batch_size: int,
+  updates_per_iteration: int,
+  capacity: int,
+  *,
+  feedback: Feedback | None = None,
+  neighbours: int = 5,
+  outer: OuterStep | None = None,
+  intervention: OffPolicyIntervention | None = None,
+  teacher_reward: Callable[[EnvState], jax.Array] = true_reward,
+) -> Algorithm:
+  """Composes the parts.
+
+  Args:
+    env: where the agent acts.
+    agent: who acts and learns.
+    options: the loop's.
+    batch_size: B, transitions in a gradient step.
+    updates_per_iteration: gradient steps after each step of all environments.
+    capacity: transitions that the buffer holds.
+    feedback: without it the agent is paid the true reward.
+    neighbours: which nearest neighbour measures novelty.
+    outer: needs `feedback`.
+    intervention: needs `feedback`.
+    teacher_reward: what the scripted teacher sees, `EnvState -> [N]`.
+  """
+  num_envs, chunk_steps = options.num_envs, options.chunk_steps
+  widths = replay_widths(env)
+  # Until somebody has been asked the agent is paid for novelty.
+  pretrain_steps = feedback.first_session if feedback else 0
+  explores = pretrain_steps > options.random_steps
+
+  def init(key: Key) -> OffPolicyState:
+    agent_key, env_key, feedback_key, run_key = jax.random.split(key, 4)
+    return OffPolicyState(
+      agent=agent.init(agent_key),
+      replay=replay_lib.init_replay(
+        capacity, widths, feedback.pay_width if feedback else 1
+      ),
+      env=env.reset(env_key, num_envs),
+      clock=init_clock(num_envs),
+      feedback=feedback.init(feedback_key) if feedback else None,
+      novelty=init_novelty() if explores else None,
+      key=run_key,
+      env_steps=jnp.zeros((), jnp.int32),
+      updates=jnp.zeros((), jnp.int32),
+    )
+
+  def pay_of(state: OffPolicyState, obs: jax.Array, action: jax.Array) -> jax.Array:
+    """What is stored for transitions [R, ...] to be paid by later, [R, P]."""
+    assert feedback is not None
+    if options.fresh_labels:  # Nobody will read it.
+      return jnp.zeros((obs.shape[0], feedback.pay_width))
+    return feedback.members(state.feedback, obs, action).T
+
+  def sample(state: OffPolicyState, key: Key) -> tuple[Transitions, jax.Array]:
+    """A batch and its rewards [B]."""
+    index = replay_lib.draw(key, state.replay, (batch_size,))
+    fields, pay = replay_lib.gather(state.replay, index)
+    batch = transitions_of(fields)
+    if feedback is None:
+      return batch, pay[:, 0]
+    members = pay.T
+    if options.fresh_labels:
+      members = feedback.members(state.feedback, batch.obs, batch.action)
+    rewards = feedback.pay(members, state.env_steps)
+    if intervention is not None and intervention.shape_rewards is not None:
+      rewards += intervention.shape_rewards(state.feedback, batch)
+    return batch, rewards
+
+  def recent_obs(state: OffPolicyState, key: Key) -> jax.Array:
+    assert intervention is not None
+    index = replay_lib.draw(
+      key, state.replay, (intervention.recent_rows,), intervention.newest
+    )
+    return state.replay.rows[index, : env.observation_size]
+
+  def learn_once(
+    state: OffPolicyState, exploring: bool
+  ) -> tuple[OffPolicyState, Metrics]:
+    key, batch_key, recent_key, update_key = jax.random.split(state.key, 4)
+    batch, rewards = sample(state, batch_key)
+    regulariser = None
+    if exploring:
+      seen = state.replay.rows[:pretrain_steps, : widths[0]]
+      novelty, rewards = novelty_reward(
+        state.novelty, batch.obs, seen, state.replay.filled, neighbours
+      )
+      state = state.replace(novelty=novelty)
+    elif intervention is not None and intervention.regulariser is not None:
+      obs = recent_obs(state, recent_key)
+      regulariser = intervention.regulariser(state.feedback, obs)
+    learned, metrics = update(
+      agent, state.agent, batch, rewards, update_key, state.updates, regulariser
+    )
+    metrics['agent_reward'] = jnp.mean(rewards)
+    return state.replace(agent=learned, key=key, updates=state.updates + 1), metrics
+
+  def interact(
+    state: OffPolicyState, phase: str
+  ) -> tuple[OffPolicyState, tuple[Experience, jax.Array]]:
+    key, act_key = jax.random.split(state.key)
+    if phase == RANDOM:
+      shape = (num_envs, env.action_size)
+      action = jax.random.uniform(act_key, shape, minval=-1.0, maxval=1.0)
+    else:
+      action = agent.act(state.agent, state.env.obs, act_key)
+    before, after = state.env, env.step(state.env, action)
+    experience = Experience(
+      obs=before.obs,
+      action=action,
+      pose=env.pose(before),
+      final_obs=after.final_obs,
+      terminated=after.terminated,
+      truncated=after.truncated,
+      env_reward=after.env_reward,
+      teacher_reward=teacher_reward(after),
+      success=after.success,
+    )
+    if feedback is None:
+      pay = after.env_reward[:, None]
+    else:
+      pay = pay_of(state, before.obs, action)
+    fields = (before.obs, action, after.final_obs, after.terminated, after.truncated)
+    state = state.replace(
+      replay=replay_lib.insert(state.replay, fields, pay),
+      env=after,
+      key=key,
+      env_steps=state.env_steps + num_envs,
+    )
+    return state, (experience, pay)
+
+  def iterate(
+    state: OffPolicyState, phase: str
+  ) -> tuple[OffPolicyState, tuple[Experience, jax.Array, Metrics]]:
+    state, (experience, pay) = interact(state, phase)
+    metrics: Metrics = {}
+    if phase != RANDOM:
+      state, metrics = jax.lax.scan(
+        lambda s, _: learn_once(s, phase == EXPLORE),
+        state,
+        None,
+        length=updates_per_iteration,
+      )
+    return state, (experience, pay, metrics)
+
+  def make_chunk(phase: str) -> Callable[..., tuple[OffPolicyState, Metrics]]:
+    def chunk(state: OffPolicyState) -> tuple[OffPolicyState, Metrics]:
+      # The archive is only written at the end: kept out of the scan's carry.
+      remembered = state.feedback
+      if feedback is not None:
+        state = state.replace(feedback=feedback.context(remembered))
+      state, (experience, pay, metrics) = jax.lax.scan(
+        lambda s, _: iterate(s, phase), state, None, length=chunk_steps // num_envs
+      )
+      clock, episodes = track_episodes(state.clock, experience)
+      metrics = {name: jnp.mean(values) for name, values in metrics.items()}
+      if feedback is not None:
+        state = state.replace(feedback=feedback.observe(remembered, experience))
+        if phase == LEARN and not options.fresh_labels:
+          rewards = feedback.pay(jnp.moveaxis(pay, -1, 0), state.env_steps)
+          metrics['reward_correlation'] = correlation(rewards, experience.env_reward)
+      if 'non_finite_updates' in metrics:
+        metrics['non_finite_updates'] = state.agent.skipped_updates.astype(jnp.float32)
+      metrics['updates'] = state.updates.astype(jnp.float32)
+      return state.replace(clock=clock), metrics | episodes
+
+    return one_seed_at_a_time(chunk)
+
+  def relabel(state: OffPolicyState) -> OffPolicyState:
+    if options.fresh_labels:
+      return state
+    replay = replay_lib.relabel(
+      state.replay, lambda fields: pay_of(state, fields[0], fields[1])
+    )
+    return state.replace(replay=replay)
+
+  def begin_learning(state: OffPolicyState) -> tuple[OffPolicyState, Metrics]:
+    """What the critics learned of novelty says nothing about the reward to come."""
+    key, reset_key = jax.random.split(state.key)
+    state = state.replace(key=key, agent=agent.reset_critic(reset_key, state.agent))
+    state, metrics = jax.lax.scan(
+      lambda s, _: learn_once(s, exploring=False),
+      state,
+      None,
+      length=options.catch_up_updates,
+    )
+    return state, {'catch_up_critic_loss': metrics['critic_loss'][-1]}
+
+  def outer_step(state: OffPolicyState) -> tuple[OffPolicyState, Metrics]:
+    """The reward is trained through the critics, and pays for one update at once."""
+    assert feedback is not None and outer is not None
+    key, batch_key, outer_key, next_key, learn_key = jax.random.split(state.key, 5)
+    batch, _ = sample(state, batch_key)
+    next_values = agent.next_values(state.agent, batch, next_key)
+    learned, metrics = outer.step(
+      state.feedback, state.agent, batch, next_values, outer_key
+    )
+    members = feedback.members(learned, batch.obs, batch.action)
+    rewards = feedback.pay(members, state.env_steps)
+    targets = td_targets(
+      rewards,
+      next_values,
+      batch,
+      agent.discount,
+      stop_at_time_limit=outer.stop_at_time_limit,
+    )
+    trained, _ = agent.learn(
+      state.agent, batch, targets, learn_key, state.updates, None
+    )
+    state = state.replace(
+      agent=trained, feedback=learned, key=key, updates=state.updates + 1
+    )
+    return relabel(state), metrics
+
+  def make_session(feedback: Feedback) -> Session:
+    def propose(
+      state: OffPolicyState, strategies: PerKind
+    ) -> tuple[OffPolicyState, Any, Key]:
+      key, propose_key, teach_key = jax.random.split(state.key, 3)
+      queries = feedback.propose(state.feedback, propose_key, strategies)
+      return state.replace(key=key), queries, teach_key
+
+    def absorb(
+      state: OffPolicyState, queries: Any, answers: Any, wanted: PerKind
+    ) -> tuple[OffPolicyState, Metrics]:
+      key, absorb_key = jax.random.split(state.key)
+      learned, metrics = feedback.absorb(
+        state.feedback, absorb_key, queries, answers, wanted
+      )
+      return relabel(state.replace(feedback=learned, key=key)), metrics
+
+    return Session(
+      propose=propose, teach=feedback.teach, absorb=one_seed_at_a_time(absorb)
+    )
+
+  def diagnose(state: OffPolicyState) -> tuple[OffPolicyState, Metrics]:
+    assert intervention is not None
+    # Looking at a run must not change it: no key of the run is used up.
+    key = jax.random.fold_in(jax.random.key(_DIAGNOSTIC_KEY), state.env_steps)
+    draw_key, noise_key = jax.random.split(key)
+    seen, metrics = intervention.diagnose(
+      state.feedback, state.agent, recent_obs(state, draw_key), noise_key
+    )
+    return state.replace(feedback=seen), metrics
+
+  def phase(env_steps: int) -> str:
+    if env_steps < options.random_steps:
+      return RANDOM
+    return EXPLORE if env_steps < pretrain_steps else LEARN
+
+  def events_due(env_steps: int) -> tuple[str, ...]:
+    begins = feedback is not None and env_steps == pretrain_steps
+    goes_on = outer is not None and outer.due(env_steps)
+    return (BEGIN,) * begins + (OUTER,) * goes_on
+
+  def act(policy: Any, obs: jax.Array) -> jax.Array:
+    return jnp.tanh(agent.policy(policy, obs)[0])
+
+  def network(policy: Any) -> PolicyNetwork:
+    layers = agent.mean_network(policy)
+    shape = layers[0].kernel.shape[:-1]
+    # Raw observations go in: nothing is shifted, scaled or cut.
+    unlimited = float(jnp.finfo(jnp.float32).max)
+    return PolicyNetwork(layers, jnp.zeros(shape), jnp.ones(shape), unlimited, 'relu')
+
+  phases = [RANDOM] * (options.random_steps > 0) + [EXPLORE] * explores + [LEARN]
+  events = {BEGIN: one_seed_at_a_time(begin_learning)} if feedback else {}
+  if outer is not None:
+    events[OUTER] = one_seed_at_a_time(outer_step)
+  return Algorithm(
+    init=init,
+    chunks={name: make_chunk(name) for name in phases},
+    phase=phase,
+    request=feedback.request if feedback else lambda env_steps: None,
+    steps_per_chunk=chunk_steps,
+    session=make_session(feedback) if feedback else None,
+    diagnose=diagnose if intervention is not None else None,
+    policy=lambda state: agent.actor_params(state.agent),
+    act=act,
+    network=network,
+    critics=Critics(
+      params=lambda state: agent.critic_params(state.agent),
+      q_values=lambda params, obs, action: jnp.min(
+        agent.q_values(params, obs, action), axis=0
+      ),
+      discount=agent.discount,
+    ),
+    events=events,
+    events_due=events_due,
+  )

@@ -1,0 +1,63 @@
+"""MRN: the reward is trained through what the critics make of it."""
+
+from typing import Any
+
+import jax
+
+from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions, td_targets
+from rlfb_jax.core.types import Key, Metrics
+from rlfb_jax.methods.feedback import FeedbackState
+from rlfb_jax.methods.off_policy_parts import OuterStep
+from rlfb_jax.methods.parts import Feedback
+from rlfb_jax.reward.meta_options import MetaOptions, is_due
+from rlfb_jax.reward.meta_step import MetaStep
+
+
+def make_outer_step(
+  options: MetaOptions, meta: MetaStep, agent: OffPolicyAgent, feedback: Feedback
+) -> OuterStep:
+  """Hands the reward's outer step what it needs of the run.
+
+  Args:
+    options: when it comes.
+    meta: the step itself.
+    agent: whose critics are stepped in thought.
+    feedback: what the agent is paid.
+  """
+
+  def step(
+    state: FeedbackState,
+    agent_state: Any,
+    batch: Transitions,
+    next_values: jax.Array,
+    key: Key,
+  ) -> tuple[FeedbackState, Metrics]:
+    continuation = td_targets(
+      0.0,
+      next_values,
+      batch,
+      agent.discount,
+      stop_at_time_limit=options.time_limits_terminal,
+    )
+    pairs = state.answers.pairs
+    outer, reward_model, metrics = meta.step(
+      key,
+      state.outer,
+      state.reward_model,
+      agent.critic_params(agent_state),
+      batch.obs,
+      batch.action,
+      continuation,
+      state.answers.ratings,
+      None if pairs is None else pairs.asked,
+      lambda members: feedback.pay(members, state.env_steps),
+    )
+    return state.replace(outer=outer, reward_model=reward_model), metrics
+
+  return OuterStep(
+    step=step,
+    stop_at_time_limit=options.time_limits_terminal,
+    due=lambda env_steps: is_due(
+      options, env_steps, feedback.first_session, feedback.last_session
+    ),
+  )

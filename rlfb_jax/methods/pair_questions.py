@@ -1,0 +1,172 @@
+"""Two clips are shown, and the better one is named."""
+
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.core.types import Key, Metrics
+from rlfb_jax.feedback import preferences as preferences_lib
+from rlfb_jax.feedback import unlabelled as unlabelled_lib
+from rlfb_jax.feedback.archive import Archive
+from rlfb_jax.feedback.clips import middle
+from rlfb_jax.feedback.pair_queries import (
+  PAIR_STRATEGIES,
+  asked_so_far,
+  pool_size,
+  recent_only,
+)
+from rlfb_jax.feedback.pairs import Candidates, PairPool, draw_pairs
+from rlfb_jax.feedback.preferences import PreferenceStore
+from rlfb_jax.feedback.recent_return import mean_recent_reward
+from rlfb_jax.feedback.schedule import PairOptions, Session
+from rlfb_jax.feedback.teachers import Preferences, TeacherOptions, prefer
+from rlfb_jax.feedback.unlabelled import UnlabelledStore
+from rlfb_jax.methods.questions import Members, Questions, Sizes
+
+# Public code (`reward_model.py`): thresholds follow the last so many episodes.
+EPISODES_FOR_THRESHOLDS = 10
+
+
+class PairMemory(flax.struct.PyTreeNode):
+  """Answers, and the pairs that nobody was asked about (SURF) or None."""
+
+  asked: PreferenceStore
+  unlabelled: UnlabelledStore | None
+
+
+class PairQueries(NamedTuple):
+  """Pairs to compare.
+
+  Attributes:
+    shown: the pairs, H + 2 margin steps each, of which the middle H are shown.
+    mean_segment_return: of the last finished episodes, scaled to H steps, [].
+    opening: whether nobody has been asked before, [] bool.
+    unlabelled: pairs that nobody will be asked about, leaves [m, ...], or None.
+  """
+
+  shown: PairPool
+  mean_segment_return: jax.Array
+  opening: jax.Array
+  unlabelled: Candidates | None
+
+
+def make_pair_questions(
+  teacher: TeacherOptions,
+  options: PairOptions,
+  sessions: tuple[Session, ...],
+  sizes: Sizes,
+  num_envs: int,
+  episode_length: int,
+  *,
+  margin: int = 0,
+  unlabelled_per_label: int = 0,
+) -> Questions:
+  """Binds the scripted teacher and the timetable.
+
+  Args:
+    teacher: the scripted teacher.
+    options: length of clips and how pairs are chosen.
+    sessions: when, and how many.
+    sizes: of observations, actions and poses.
+    num_envs: N, to count episodes by.
+    episode_length: control steps.
+    margin: steps kept on each side of a clip for cropping (SURF).
+    unlabelled_per_label: pairs kept without a label for each label asked (SURF).
+  """
+  steps = options.segment_steps
+  stored_steps = steps + 2 * margin
+  per_session = max(session.num_labels for session in sessions)
+  budget = sessions[-1].asked
+  recent = -(-options.recent_episodes // num_envs) * episode_length
+
+  def propose(
+    archive: Archive, members: Members, store: PairMemory, key: Key, strategy: str
+  ) -> PairQueries:
+    pool_key, choose_key, unlabelled_key = jax.random.split(key, 3)
+    pool = draw_pairs(
+      pool_key,
+      archive,
+      pool_size(strategy, per_session, options.large_batch),
+      stored_steps,
+      recent if recent_only(strategy) else None,
+    )
+    chosen = PAIR_STRATEGIES[strategy](
+      choose_key, members, pool.candidates, per_session, asked_so_far(store.asked)
+    )
+    unlabelled = None
+    if unlabelled_per_label:
+      count = unlabelled_per_label * per_session
+      unlabelled = draw_pairs(unlabelled_key, archive, count, stored_steps).candidates
+    return PairQueries(
+      shown=pool.take(chosen),
+      mean_segment_return=steps * mean_recent_reward(archive, EPISODES_FOR_THRESHOLDS),
+      opening=store.asked.asked == 0,
+      unlabelled=unlabelled,
+    )
+
+  def teach(queries: PairQueries, key: Key) -> Preferences:
+    return prefer(
+      key,
+      middle(queries.shown.first_rewards, steps),
+      middle(queries.shown.second_rewards, steps),
+      teacher,
+      queries.mean_segment_return,
+      queries.opening,
+    )
+
+  def append(
+    store: PairMemory,
+    queries: PairQueries,
+    answers: Preferences,
+    wanted: jax.Array,
+    env_steps: jax.Array,
+  ) -> tuple[PairMemory, Metrics]:
+    skipped = answers.skipped | ~queries.shown.valid
+    first, second = queries.shown.candidates
+    asked = preferences_lib.append(
+      store.asked,
+      first,
+      second,
+      answers.label,
+      skipped,
+      env_steps=env_steps,
+      wanted=wanted,
+    )
+    unlabelled = store.unlabelled
+    if unlabelled is not None and queries.unlabelled is not None:
+      unlabelled = unlabelled_lib.append(
+        unlabelled,
+        queries.unlabelled.first,
+        queries.unlabelled.second,
+        wanted=wanted * unlabelled_per_label,
+      )
+    return PairMemory(asked, unlabelled), {
+      'pairs_asked': asked.asked,
+      'pairs_skipped': jnp.sum(skipped & (jnp.arange(per_session) < wanted)),
+      'compared_return': jnp.mean(answers.returns),
+    }
+
+  def init() -> PairMemory:
+    unlabelled = None
+    if unlabelled_per_label:
+      unlabelled = unlabelled_lib.init_unlabelled(
+        budget * unlabelled_per_label, stored_steps, *sizes[:2]
+      )
+    asked = preferences_lib.init_preferences(budget, stored_steps, *sizes)
+    return PairMemory(asked, unlabelled)
+
+  memory_bytes = preferences_lib.memory_bytes(budget, stored_steps, *sizes)
+  if unlabelled_per_label:
+    memory_bytes += unlabelled_lib.memory_bytes(
+      budget * unlabelled_per_label, stored_steps, *sizes[:2]
+    )
+  return Questions(
+    init=init,
+    propose=propose,
+    teach=teach,
+    append=append,
+    sessions=sessions,
+    memory_bytes=memory_bytes,
+  )

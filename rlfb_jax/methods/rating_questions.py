@@ -1,0 +1,107 @@
+"""Clips are shown one at a time, and rated."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.core.types import Key, Metrics
+from rlfb_jax.feedback import archive as archive_lib
+from rlfb_jax.feedback import store as store_lib
+from rlfb_jax.feedback.archive import Archive
+from rlfb_jax.feedback.clips import Clip
+from rlfb_jax.feedback.queries import STRATEGIES, pool_size
+from rlfb_jax.feedback.raters import RaterOptions, Ratings, rate
+from rlfb_jax.feedback.schedule import ScheduleOptions, Session
+from rlfb_jax.feedback.store import RatingStore
+from rlfb_jax.methods.questions import Members, Questions, Sizes
+
+
+class RatingQueries(NamedTuple):
+  """Clips to rate.
+
+  Attributes:
+    clip: what the teacher is shown, leaves [k, H, ...].
+    teacher_rewards: what a scripted teacher judges by, [k, H].
+    mean_segment_return: of all behaviour in the archive, [].
+    exists: False where the archive held no clip to show, [k] bool.
+  """
+
+  clip: Clip
+  teacher_rewards: jax.Array
+  mean_segment_return: jax.Array
+  exists: jax.Array
+
+
+def make_rating_questions(
+  rating: RaterOptions,
+  options: ScheduleOptions,
+  sessions: tuple[Session, ...],
+  sizes: Sizes,
+  max_segment_return: float,
+) -> Questions:
+  """Binds the scripted rater and the timetable.
+
+  Args:
+    rating: the scripted rater.
+    options: length of clips and how they are chosen.
+    sessions: when, and how many.
+    sizes: of observations, actions and poses.
+    max_segment_return: `G_max` of the task.
+  """
+  steps = options.segment_steps
+  per_session = max(session.num_labels for session in sessions)
+  budget = sessions[-1].asked
+
+  def propose(
+    archive: Archive, members: Members, store: RatingStore, key: Key, strategy: str
+  ) -> RatingQueries:
+    del store
+    pool_key, choose_key = jax.random.split(key)
+    size = pool_size(strategy, per_session, options.large_batch)
+    index = archive_lib.sample(pool_key, archive, size, steps)
+    clip, rewards = archive_lib.gather(archive, index, steps)
+    chosen = STRATEGIES[strategy](choose_key, members, clip, per_session)
+    held = archive.filled * archive.steps.done.shape[1]
+    mean_reward = jnp.sum(archive.steps.env_reward) / jnp.maximum(held, 1)
+    return RatingQueries(
+      clip=jax.tree.map(lambda x: x[chosen], clip),
+      teacher_rewards=rewards[chosen],
+      mean_segment_return=mean_reward * steps,
+      exists=index.valid[chosen],
+    )
+
+  def teach(queries: RatingQueries, key: Key) -> Ratings:
+    return rate(
+      key,
+      queries.teacher_rewards,
+      rating,
+      max_segment_return,
+      queries.mean_segment_return,
+    )
+
+  def append(
+    store: RatingStore,
+    queries: RatingQueries,
+    answers: Ratings,
+    wanted: jax.Array,
+    env_steps: jax.Array,
+  ) -> tuple[RatingStore, Metrics]:
+    skipped = answers.skipped | ~queries.exists
+    store = store_lib.append(
+      store, queries.clip, answers.rating, skipped, env_steps=env_steps, wanted=wanted
+    )
+    return store, {
+      'labels_asked': store.asked,
+      'labels_skipped': jnp.sum(skipped & (jnp.arange(per_session) < wanted)),
+      'rated_return': jnp.mean(answers.segment_return),
+    }
+
+  return Questions(
+    init=lambda: store_lib.init_store(budget, steps, *sizes),
+    propose=propose,
+    teach=teach,
+    append=append,
+    sessions=sessions,
+    memory_bytes=budget * (4 * steps * sum(sizes) + 17),
+  )

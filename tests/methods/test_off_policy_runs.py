@@ -1,0 +1,171 @@
+"""Whole runs of agents with a replay buffer, and of every composition."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlfb_jax import envs, methods
+from rlfb_jax.methods import plan
+from rlfb_jax.methods.config import RunOptions
+from rlfb_jax.methods.make import make_payer
+from rlfb_jax.reward.model import make_reward_model
+from rlfb_jax.training.loop import compile_algorithm, seed_keys
+from tests.methods.probe_runs import ScrambledReward, make_config, run
+
+COMPOSITIONS = (
+  'sac',
+  'ddpg',
+  'pebble',
+  'surf+rune',
+  'mrn+kl/both',
+  'rbrl_kl@ddpg',
+  'pref_ppo',
+)
+SHORT = {'run': {'total_env_steps': 640}}
+
+
+@functools.cache
+def finished(method):
+  """One run of two seeds, shared by the tests below."""
+  return run(make_config(method, **SHORT))
+
+
+@pytest.mark.parametrize('method', COMPOSITIONS)
+def test_every_composition_runs_and_stays_finite(method):
+  state, rows = finished(method)
+  for leaf in jax.tree.leaves(state.agent):
+    if jnp.issubdtype(leaf.dtype, jnp.floating):
+      assert bool(jnp.all(jnp.isfinite(leaf)))
+  assert all(np.all(r.get('non_finite_updates', 0) == 0) for r in rows)
+  assert rows[-1]['phase'] == 'learn'
+
+
+def test_pairs_are_asked_about_within_the_budget():
+  _, rows = finished('pebble')
+  assert [r['pairs_asked'][0] for r in rows if 'pairs_asked' in r] == [12, 24, 30]
+  assert [r['phase'] for r in rows[:3]] == ['random', 'explore', 'learn']
+
+
+def test_both_kinds_have_budgets_of_their_own():
+  state, rows = finished('mrn+kl/both')
+  assert int(state.feedback.answers.ratings.asked[0]) == 60
+  assert int(state.feedback.answers.pairs.asked.asked[0]) == 30
+  last = [r for r in rows if 'reward_loss' in r][-1]
+  assert {'rating_accuracy', 'preference_accuracy'} <= set(last)
+
+
+def test_outer_steps_come_when_they_are_due_and_move_the_reward():
+  _, rows = finished('mrn+kl/both')
+  outer = [r for r in rows if 'meta_gradient_norm' in r]
+  # Every 160 steps after the first session at 160 and before the last at 480.
+  assert len(outer) == 1
+  assert np.all(outer[0]['meta_gradient_norm'] > 0)
+  assert np.all(outer[0]['supervised_gradient_norm'] > 0)
+
+
+def test_curiosity_pays_more_than_the_mean():
+  config = make_config('rune')
+  payer = make_payer(config.reward, config.rune)
+  members = jnp.asarray([[0.0, 1.0], [1.0, 1.0]])
+  start = payer(members, jnp.int32(0))
+  np.testing.assert_allclose(start, [0.5 + 0.05 * 0.5, 1.0], rtol=1e-6)
+  later = payer(members, jnp.int32(100_000))
+  expected = 0.5 + 0.05 * 0.5 * (1 - 1e-5) ** 100_000
+  np.testing.assert_allclose(later[0], expected, rtol=1e-5)
+
+
+def test_fresh_and_stored_labels_pay_the_same():
+  stored, _ = finished('pebble')
+  fresh, _ = run(make_config('pebble', replay={'fresh_labels': True}, **SHORT))
+  chex.assert_trees_all_close(
+    stored.agent.actor, fresh.agent.actor, atol=1e-3, rtol=1e-3
+  )
+
+
+def test_relabelled_rewards_are_those_of_the_newest_model():
+  config = make_config('pebble', **SHORT)
+  env = envs.make('probe_choice')
+  algorithm = methods.make(config, env)
+  functions = compile_algorithm(algorithm)
+  state = functions.init(seed_keys(0, 1))
+  for name in ('random', 'explore'):
+    state, _ = functions.chunks[name](state)
+  request = algorithm.request(160)
+  wanted = jax.tree.map(jnp.int32, request.wanted)
+  state, _ = functions.session(state, wanted, request.strategies)
+  rows = state.replay.rows[0, :160]
+  model = make_reward_model(config.reward, 1, env.action_size)
+  one = jax.tree.map(lambda x: x[0], state.feedback.reward_model)
+  expected = model.r_hat_members(one, rows[:, :1], rows[:, 1 : 1 + env.action_size])
+  np.testing.assert_allclose(state.replay.pay[0, :160], expected.T, atol=1e-5)
+
+
+def test_nothing_compiles_after_the_first_of_each():
+  config = make_config('mrn', **SHORT)
+  algorithm = methods.make(config, envs.make('probe_choice'))
+  functions = compile_algorithm(algorithm)
+  state = functions.init(seed_keys(0, 2))
+  for _ in range(2):
+    for chunk in functions.chunks.values():
+      state, _ = chunk(state)
+    request = algorithm.request(320)
+    wanted = jax.tree.map(jnp.int32, request.wanted)
+    state, _ = functions.session(state, wanted, request.strategies)
+    for event in functions.events.values():
+      state, _ = event(state)
+  compiled = [*functions.chunks.values(), *functions.events.values()]
+  assert [f._cache_size() for f in [*compiled, functions.session]] == [1] * 6
+
+
+def test_a_seed_among_many_is_the_run_of_that_seed_alone():
+  many, _ = finished('pebble')
+  config = make_config('pebble', run={'total_env_steps': 640, 'seed': 1})
+  alone, _ = run(config, num_seeds=1)
+  pick = lambda tree, i: jax.tree.map(lambda x: x[i], tree)  # noqa: E731
+  chex.assert_trees_all_close(
+    pick(many.agent.actor, 1), pick(alone.agent.actor, 0), atol=1e-4
+  )
+
+
+@pytest.mark.parametrize('method', ['mrn+kl/both', 'pref_ppo'])
+def test_scrambling_the_reward_for_everyone_but_the_teacher_changes_nothing(method):
+  config = make_config(method, **SHORT)
+  results = []
+  for scramble in (False, True):
+    env = ScrambledReward(envs.make('probe_choice'), scramble)
+    state, rows = run(config, env, teacher_reward=env.truth)
+    parts = state.agent, state.feedback.reward_model
+    results.append((jax.device_get(parts), rows[-1]['episode_return']))
+  chex.assert_trees_all_equal(results[0][0], results[1][0])
+  assert (results[0][1] != results[1][1]).any()
+
+
+def test_pebble_with_many_labels_reaches_what_sac_earns():
+  """Ten steps, at best 1 each, about half of that by chance."""
+  steps = {'run': {'total_env_steps': 3200}}
+  _, sac = run(make_config('sac', **steps))
+  pairs = {'label_budget': 240, 'labels_per_session': 60, 'session_interval': 400}
+  reward = {'max_passes': 60, 'learning_rate': 3e-3}
+  _, pebble = run(make_config('pebble', pairs=pairs, reward=reward, **steps))
+  goal = sac[-1]['episode_return'].mean()
+  assert goal > 8.0
+  assert pebble[-1]['episode_return'].mean() > goal - 1.0
+
+
+def test_clocks_of_the_published_walker():
+  config = methods.Config(
+    run=RunOptions(method='mrn', task='walker_walk', total_env_steps=1_000_000)
+  )
+  env = envs.make('walker_walk')
+  sessions = plan.sessions(config, env).pairs
+  assert [s.env_steps for s in sessions] == list(range(10_000, 190_001, 20_000))
+  algorithm = methods.make(config, env)
+  times = range(0, 1_000_000, algorithm.steps_per_chunk)
+  outer = [t for t in times if 'outer_step' in algorithm.events_due(t)]
+  assert len(outer) == 179
+  assert (outer[0], outer[-1]) == (11_000, 189_000)
+  assert [t for t in times if 'begin_learning' in algorithm.events_due(t)] == [10_000]
