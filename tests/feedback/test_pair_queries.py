@@ -89,6 +89,11 @@ def test_indices_are_distinct_and_of_one_signature(name):
     PAIR_STRATEGIES[name](KEY, r_hat, CANDIDATES, P + 1, ASKED)
 
 
+def test_logits_are_for_the_second_segment():
+  p = jax.nn.sigmoid(pair_queries.member_logits(r_hat, CANDIDATES))
+  np.testing.assert_allclose(p, probabilities(), rtol=1e-4)
+
+
 def test_disagreement_takes_the_widest_spread_of_probabilities():
   want = np.argsort(-probabilities().std(axis=0))[:7]
   assert select('disagreement', 7) == want.tolist()
@@ -149,10 +154,11 @@ def test_k_center_starts_from_the_first_without_centres():
 
 @pytest.mark.parametrize('name', ['disagreement', 'entropy', 'kcenter'])
 def test_broken_candidates_come_last(name):
-  first, second = CANDIDATES
+  # Far from the origin, where a broken pair must not count as lying.
+  first, second = (c.replace(obs=c.obs + 50.0) for c in CANDIDATES)
   first = first.replace(obs=first.obs.at[3, 0, 0].set(jnp.nan))
   second = second.replace(obs=second.obs.at[8, 1, 1].set(jnp.inf))
-  order = select(name, P, Candidates(first, second))
+  order = select(name, P, Candidates(first, second), NOBODY)
   if name == 'disagreement':  # Infinitely better is certain, not broken.
     order.remove(8)
     assert order[-1] == 3

@@ -56,11 +56,14 @@ def test_capacity_and_budget_in_one_program():
     return prefs.append(store, *pair, label, NONE_SKIPPED, env_steps=1, wanted=wanted)
 
   store = jax.jit(lambda: prefs.init_preferences(4, *SIZES))()
-  for i, wanted in enumerate((2, 0, 3, 3)):
-    store = add(store, jnp.full(3, 0.25 * i), jnp.int32(wanted))
-  # 2 + 0 + 3 + 3 asked for, room for four; nothing is overwritten.
-  assert (int(store.count), int(store.asked)) == (4, 8)
-  np.testing.assert_array_equal(store.label, [0, 0, 0.5, 0.5])
+  for label, wanted in ((0.5, 2), (1.0, 0), (0.25, 1)):
+    store = add(store, jnp.full(3, label), jnp.int32(wanted))
+  assert (int(store.count), int(store.asked)) == (3, 3)
+  np.testing.assert_array_equal(store.label, [0.5, 0.5, 0.25, 0.0])
+  # Room for one of three more; nothing is overwritten.
+  store = add(store, jnp.full(3, 1.0), jnp.int32(3))
+  assert (int(store.count), int(store.asked)) == (4, 6)
+  np.testing.assert_array_equal(store.label, [0.5, 0.5, 0.25, 1.0])
   assert len(traces) == 1
 
 
