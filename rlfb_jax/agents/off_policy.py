@@ -11,6 +11,7 @@ import flax.struct
 import jax
 
 from rlfb_jax.agents.regulariser import Regulariser
+from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.types import Key, Metrics, Params
 
 State = Any  # An agent's state: networks, optimisers, temperature.
@@ -54,6 +55,8 @@ class OffPolicyAgent(NamedTuple):
     policy: `(actor_params, obs [..., ds]) -> (mean, log_std)`, each [..., da],
       before the squash by tanh.
     actor_params: `state -> params`, for `policy`.
+    mean_network: `params -> MLP` whose output, squashed, is the deterministic action;
+      leaves may lead with further axes.
     discount: gamma.
     critic_learning_rate: step size of the critics' optimiser.
   """
@@ -67,12 +70,13 @@ class OffPolicyAgent(NamedTuple):
   reset_critic: Callable[[Key, State], State]
   policy: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
   actor_params: Callable[[State], Params]
+  mean_network: Callable[[Params], MLP]
   discount: float
   critic_learning_rate: float
 
 
 def td_targets(
-  rewards: jax.Array,
+  rewards: jax.Array | float,
   next_values: jax.Array,
   batch: Transitions,
   discount: float,

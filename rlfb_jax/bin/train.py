@@ -94,6 +94,7 @@ def train(config: methods.Config, env: Environment, run: run_dir.RunDir) -> Fini
         num_seeds=options.num_seeds,
         total_env_steps=config.total_env_steps,
         eval_episodes=options.eval_episodes,
+        eval_interval=options.eval_interval if options.eval_episodes else 0,
         listeners=(writer.write, progress.update),
       )
   finally:

@@ -4,6 +4,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+NORMALIZE_EPSILON = 1e-4  # Added to the deviation by which inputs are divided.
+
 
 class RunningStatistics(flax.struct.PyTreeNode):
   """Statistics of all vectors seen so far.
@@ -57,7 +59,10 @@ def update_statistics(stats: RunningStatistics, batch: jax.Array) -> RunningStat
 
 
 def normalize(
-  stats: RunningStatistics, inputs: jax.Array, clip: float, epsilon: float = 1e-4
+  stats: RunningStatistics,
+  inputs: jax.Array,
+  clip: float,
+  epsilon: float = NORMALIZE_EPSILON,
 ) -> jax.Array:
   """Whitens inputs [..., d] and clips them to [-clip, clip]."""
   scaled = (inputs - stats.mean) / (stats.std + epsilon)

@@ -128,9 +128,7 @@ def unpack(rows: jax.Array, widths: Sequence[int]) -> list[jax.Array]:
   return jnp.split(rows, ends, axis=-1)
 
 
-def relabel(
-  replay: Replay, payer: Callable[[list[jax.Array]], jax.Array]
-) -> Replay:
+def relabel(replay: Replay, payer: Callable[[list[jax.Array]], jax.Array]) -> Replay:
   """Rewrites the pay of every row held, in place and a chunk of rows at a time.
 
   Args:

@@ -37,9 +37,7 @@ class RunOptions(PhysicsOptions):
     '(pseudo-labels), rune (curiosity), mrn (bi-level).',
     choices=METHODS,
   )
-  agent: str = option(
-    '', "Agent in place of the method's own.", choices=('', *AGENTS)
-  )
+  agent: str = option('', "Agent in place of the method's own.", choices=('', *AGENTS))
   ask: str = option(
     '', "What people are asked in place of the method's own.", choices=('', *QUESTIONS)
   )
@@ -62,6 +60,12 @@ class RunOptions(PhysicsOptions):
   )
   eval_episodes: int = option(
     10, 'Episodes of the deterministic evaluation at the end; 0 for none.', low=0
+  )
+  eval_interval: int = option(
+    0,
+    'Environment steps between evaluations on the way (B-Pref: 10000); rounded up to '
+    'whole chunks, 0 for none.',
+    low=0,
   )
   run_dir: str = option('', 'Folder of the run; by default a new one in runs/.')
   tensorboard: bool = option(True, 'Write TensorBoard events beside metrics.jsonl.')

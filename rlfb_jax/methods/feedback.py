@@ -146,7 +146,9 @@ def make_feedback(
     return PerKind(
       *(
         kind.teach(asked, k) if asked is not None else None
-        for kind, asked, k in zip(questions, queries, jax.random.split(key), strict=True)
+        for kind, asked, k in zip(
+          questions, queries, jax.random.split(key), strict=True
+        )
       )
     )
 

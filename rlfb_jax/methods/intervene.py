@@ -11,8 +11,8 @@ from rlfb_jax.core import distributions
 from rlfb_jax.core.types import Key, Metrics, Params
 from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.methods.collect import Experience
+from rlfb_jax.methods.feedback import FeedbackState, predict_classes
 from rlfb_jax.methods.parts import Intervention
-from rlfb_jax.methods.ratings import RatingFeedbackState, predict_classes
 from rlfb_jax.repulsion import (
   ClassStatistics,
   Policy,
@@ -43,7 +43,7 @@ def make_intervention(
   repulsion: Repulsion,
   policy: Policy,
   options: RepulsionOptions,
-  reward: Callable[[RatingFeedbackState, jax.Array, jax.Array], jax.Array],
+  reward: Callable[[FeedbackState, jax.Array, jax.Array], jax.Array],
   action_size: int,
   rollout_steps: int,
   segment_steps: int,
@@ -60,20 +60,19 @@ def make_intervention(
     segment_steps: H, the length at which classes are predicted.
   """
 
-  def live_classes(
-    feedback: RatingFeedbackState, experience: Experience
-  ) -> ClassStatistics:
+  def live_classes(feedback: FeedbackState, experience: Experience) -> ClassStatistics:
     classes = feedback.classes
     assert classes is not None
     classes = classes.replace(mask=classes.mask & feedback.repelling)
     if repulsion.gate is None:
       return classes
     rewards = reward(feedback, experience.obs, experience.action)
+    assert feedback.boundaries is not None
     predicted = predict_classes(feedback.boundaries, rewards, segment_steps)
     return repulsion.gate(classes, predicted, jnp.ones(predicted.shape, bool))
 
   def regulariser(
-    feedback: RatingFeedbackState, agent: ppo.PPOState, experience: Experience
+    feedback: FeedbackState, agent: ppo.PPOState, experience: Experience
   ) -> Regulariser:
     classes = live_classes(feedback, experience)
     flat = jax.tree.map(
@@ -102,13 +101,13 @@ def make_intervention(
 
     return Regulariser(loss, combine, options.refresh_every)
 
-  def shape_rewards(feedback: RatingFeedbackState, experience: Experience) -> jax.Array:
+  def shape_rewards(feedback: FeedbackState, experience: Experience) -> jax.Array:
     assert repulsion.shape_rewards is not None
     classes = live_classes(feedback, experience)
     return repulsion.shape_rewards(classes, experience.obs, experience.action, None)
 
   def shape_advantages(
-    feedback: RatingFeedbackState, agent: ppo.PPOState, experience: Experience
+    feedback: FeedbackState, agent: ppo.PPOState, experience: Experience
   ) -> jax.Array:
     del agent
     assert repulsion.shape_advantages is not None
@@ -121,8 +120,8 @@ def make_intervention(
     return jnp.where(jnp.isfinite(spread), bonus * budget, 0.0)
 
   def diagnose(
-    feedback: RatingFeedbackState, agent: ppo.PPOState
-  ) -> tuple[RatingFeedbackState, Metrics]:
+    feedback: FeedbackState, agent: ppo.PPOState
+  ) -> tuple[FeedbackState, Metrics]:
     classes = feedback.classes
     assert classes is not None
     newest = archive_lib.latest(feedback.archive, rollout_steps)

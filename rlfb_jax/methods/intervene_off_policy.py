@@ -90,6 +90,8 @@ def make_off_policy_intervention(
   def gated(state: FeedbackState) -> FeedbackState:
     if repulsion.gate is None:
       return state
+    assert state.classes is not None
+    assert state.boundaries is not None
     newest = archive_lib.latest(state.archive, state.archive.rollout_steps)
     rewards = feedback.reward(state, newest.obs, newest.action)
     predicted = predict_classes(state.boundaries, rewards, segment_steps)
@@ -99,6 +101,7 @@ def make_off_policy_intervention(
   def diagnose(
     state: FeedbackState, agent_state: Any, obs: jax.Array, key: Key
   ) -> tuple[FeedbackState, Metrics]:
+    assert state.classes is not None
     params = agent.actor_params(agent_state)
     batch = PolicyBatch(obs=obs)
     metrics = repulsion.diagnose(params, state.classes, batch, key)
@@ -108,11 +111,12 @@ def make_off_policy_intervention(
       metrics['policy/saturation'],
       action_size,
     )
+    value = repulsion.value(params, state.classes, batch, key)
     state = gated(state).replace(
       strikes=decision.strikes, repelling=state.repelling & ~decision.abort
     )
     return state, metrics | {
-      'kl/value': repulsion.value(params, state.classes, batch, key),
+      'kl/value': value,
       'kl/repelling': state.repelling.astype(jnp.float32),
     }
 

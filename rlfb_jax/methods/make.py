@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax import repulsion as repulsion_lib
-from rlfb_jax.agents.ddpg import make_ddpg
+from rlfb_jax.agents.ddpg import DDPGOptions, make_ddpg
 from rlfb_jax.agents.off_policy import OffPolicyAgent
-from rlfb_jax.agents.sac import make_sac
+from rlfb_jax.agents.sac import SACOptions, make_sac
 from rlfb_jax.core.suggest import check_known
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.envs.base import Environment, EnvState
@@ -129,14 +129,16 @@ def _off_policy(
   )
 
 
-def _agent_options(config: Config):
+def _agent_options(config: Config) -> SACOptions | DDPGOptions:
   return config.sac if config.recipe.agent == 'sac' else config.ddpg
 
 
 def make_agent(config: Config, env: Environment) -> OffPolicyAgent:
   """The off-policy agent that the configuration names."""
-  build = make_sac if config.recipe.agent == 'sac' else make_ddpg
-  return build(_agent_options(config), env.observation_size, env.action_size)
+  sizes = env.observation_size, env.action_size
+  if config.recipe.agent == 'sac':
+    return make_sac(config.sac, *sizes)
+  return make_ddpg(config.ddpg, *sizes)
 
 
 def _repulsion(config: Config, env: Environment, policy: Policy) -> Repulsion | None:

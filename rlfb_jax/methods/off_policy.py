@@ -134,6 +134,7 @@ def make_off_policy(
     batch, rewards = sample(state, batch_key)
     regulariser = None
     if exploring:
+      assert state.novelty is not None
       seen = state.replay.rows[:pretrain_steps, : widths[0]]
       novelty, rewards = novelty_reward(
         state.novelty, batch.obs, seen, state.replay.filled, neighbours

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.agents import ppo
-from rlfb_jax.core.normalization import RunningStatistics
+from rlfb_jax.core.normalization import NORMALIZE_EPSILON, RunningStatistics
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.envs.base import Environment, EnvState
-from rlfb_jax.methods.algorithm import Algorithm, PerKind, Session
+from rlfb_jax.methods.algorithm import Algorithm, PerKind, PolicyNetwork, Session
 from rlfb_jax.methods.collect import (
   EpisodeClock,
   Experience,
@@ -185,6 +185,12 @@ def make_on_policy(
     actor, statistics = policy
     return jnp.tanh(ppo.policy(actor, statistics, obs, options)[0])
 
+  def network(policy: tuple[ppo.ActorParams, RunningStatistics]) -> PolicyNetwork:
+    actor, statistics = policy
+    scale = jax.vmap(lambda s: s.std + NORMALIZE_EPSILON)(statistics)
+    clip = options.observation_clip
+    return PolicyNetwork(actor.mlp, statistics.mean, scale, clip, 'tanh')
+
   explore_until = exploration.env_steps if exploration else 0
   phases = [LEARN] + ([EXPLORE] if exploration else [])
   return Algorithm(
@@ -197,6 +203,7 @@ def make_on_policy(
     diagnose=make_diagnosis(intervention) if intervention else None,
     policy=lambda state: (state.agent.params.actor, state.agent.statistics),
     act=act,
+    network=network,
   )
 
 
@@ -237,7 +244,7 @@ def make_session(feedback: Feedback) -> Session:
     state: OnPolicyState, queries: Any, answers: Any, wanted: PerKind
   ) -> tuple[OnPolicyState, Metrics]:
     key, absorb_key, head_key = jax.random.split(state.key, 3)
-    first = feedback.is_first(state.feedback)
+    first = state.env_steps == feedback.first_session
     learned, metrics = feedback.absorb(
       state.feedback, absorb_key, queries, answers, wanted
     )
@@ -253,6 +260,8 @@ def make_session(feedback: Feedback) -> Session:
 
 def rollout_of(experience: Experience) -> ppo.Rollout:
   """The part of an experience that PPO may see: no reward, no pose."""
+  assert experience.pre_tanh is not None
+  assert experience.log_prob is not None
   return ppo.Rollout(
     obs=experience.obs,
     pre_tanh=experience.pre_tanh,

@@ -17,6 +17,7 @@ from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.envs.base import Environment
 from rlfb_jax.methods.algorithm import Algorithm, PerKind, Session
 from rlfb_jax.training.evaluate import evaluate_seeds
+from rlfb_jax.training.q_error import QError, measure_q_error
 
 # `(env_steps of each seed, metrics [S, ...])`, after each chunk.
 Listener = Callable[[int, dict[str, Any]], None]
@@ -32,11 +33,13 @@ class Trained(NamedTuple):
     state: leaves [S, ...].
     policy: what `algorithm.act` needs, leaves [S, ...].
     evaluation: returns of deterministic episodes, [S, episodes], or None.
+    q_error: of the critics, each [S], or None where nothing values actions.
   """
 
   state: Any
   policy: Any
   evaluation: np.ndarray | None
+  q_error: QError | None
 
 
 class Compiled(NamedTuple):
@@ -104,6 +107,7 @@ def train(
   num_seeds: int,
   total_env_steps: int,
   eval_episodes: int = 0,
+  eval_interval: int = 0,
   listeners: tuple[Listener, ...] = (),
 ) -> Trained:
   """Runs a method to the end.
@@ -115,11 +119,14 @@ def train(
     num_seeds: S.
     total_env_steps: of each seed; a multiple of the chunk.
     eval_episodes: episodes of the deterministic evaluation at the end.
+    eval_interval: environment steps between evaluations on the way, whose mean return
+      is the metric `evaluation_return`; rounded up to whole chunks, 0 for none.
     listeners: called after each chunk with that chunk's metrics, leading axis [S],
       and with `phase`, `wall_seconds` and `steps_per_second` (all seeds together,
       the chunk's own session and compilation included).
   """
   functions = compile_algorithm(algorithm)
+  assess = _make_assessment(algorithm, env, evaluation_key(seed), eval_episodes)
   start = time.monotonic()
   state = functions.init(seed_keys(seed, num_seeds))
   env_steps = 0
@@ -141,7 +148,9 @@ def train(
       state, watched = functions.diagnose(state)
       metrics |= watched
     metrics = jax.device_get(metrics)
-    env_steps += algorithm.steps_per_chunk
+    passed, env_steps = env_steps, env_steps + algorithm.steps_per_chunk
+    if eval_interval and env_steps // eval_interval > passed // eval_interval:
+      metrics |= _summary(*assess(state))
     now = time.monotonic()
     metrics |= {
       'phase': phase,
@@ -152,8 +161,48 @@ def train(
       listener(env_steps, metrics)
 
   policy = jax.jit(jax.vmap(algorithm.policy))(state)
-  evaluation = None
-  if eval_episodes:
-    run = jax.jit(lambda p, k: evaluate_seeds(env, algorithm.act, p, k, eval_episodes))
-    evaluation = np.asarray(run(policy, evaluation_key(seed)))
-  return Trained(state, policy, evaluation)
+  evaluation, q_error = assess(state) if eval_episodes else (None, None)
+  return Trained(state, policy, evaluation, q_error)
+
+
+Assessment = tuple[np.ndarray, QError | None]
+
+
+def _make_assessment(
+  algorithm: Algorithm, env: Environment, key: Key, num_episodes: int
+) -> Callable[[Any], Assessment]:
+  """Deterministic episodes and, where actions are valued, the error of the values."""
+  critics = algorithm.critics
+
+  @jax.jit
+  def assess(state: Any) -> tuple[jax.Array, QError | None]:
+    policy = jax.vmap(algorithm.policy)(state)
+    returns = evaluate_seeds(env, algorithm.act, policy, key, num_episodes)
+    if critics is None:
+      return returns, None
+    errors = jax.vmap(
+      lambda policy, params: measure_q_error(
+        env,
+        algorithm.act,
+        critics.q_values,
+        policy,
+        params,
+        key,
+        num_episodes,
+        critics.discount,
+      )
+    )(policy, jax.vmap(critics.params)(state))
+    return returns, errors
+
+  return lambda state: jax.device_get(assess(state))
+
+
+def _summary(returns: np.ndarray, q_error: QError | None) -> dict[str, Any]:
+  metrics = {'evaluation_return': returns.mean(axis=1)}
+  if q_error is not None:
+    metrics |= {
+      'q_error': q_error.standardised,
+      'q_error_raw': q_error.raw,
+      'q_correlation': q_error.correlation,
+    }
+  return metrics

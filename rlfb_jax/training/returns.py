@@ -2,10 +2,12 @@
 
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
 from rlfb_jax.training.intervals import mean_interval
+from rlfb_jax.training.q_error import QError
 
 FILE = 'evaluation.json'
 
@@ -35,7 +37,13 @@ def median_policy(returns: np.ndarray) -> int:
   return int(np.argsort(returns.mean(axis=1))[(len(returns) - 1) // 2])
 
 
-def save(folder: pathlib.Path, task: str, seed: int, returns: np.ndarray) -> None:
+def save(
+  folder: pathlib.Path,
+  task: str,
+  seed: int,
+  returns: np.ndarray,
+  q_error: QError | None = None,
+) -> None:
   """Writes every episode's return.
 
   Args:
@@ -43,7 +51,10 @@ def save(folder: pathlib.Path, task: str, seed: int, returns: np.ndarray) -> Non
     task: name.
     seed: randomness of the starts.
     returns: [S, episodes].
+    q_error: of the critics, each [S].
   """
   folder.mkdir(parents=True, exist_ok=True)
-  record = {'task': task, 'seed': seed, 'returns': returns.tolist()}
+  record: dict[str, Any] = {'task': task, 'seed': seed, 'returns': returns.tolist()}
+  if q_error is not None:
+    record['q_error'] = {name: v.tolist() for name, v in q_error._asdict().items()}
   (folder / FILE).write_text(json.dumps(record) + '\n')

@@ -51,7 +51,9 @@ def test_nothing_compiles_after_the_second_chunk(method):
   if functions.session is not None:
     kinds = PerKind('disagreement', '')
     for wanted in (24, 24, 12):
-      state, _ = functions.session(state, PerKind(jnp.int32(wanted), jnp.int32(0)), kinds)
+      state, _ = functions.session(
+        state, PerKind(jnp.int32(wanted), jnp.int32(0)), kinds
+      )
       state, _ = functions.chunks['learn'](state)
     assert functions.session._cache_size() == 1
     assert functions.chunks['learn']._cache_size() == 1
