@@ -88,7 +88,18 @@ def network_inputs(
   return jnp.concatenate([obs, action], axis=-1)
 
 
-def aggregate(members: jax.Array, how: str, weight: float) -> jax.Array:
+def mean_and_std(members: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Mean and std (divisor K) over members, [K, ...] -> [...] twice.
+
+  Where the members agree exactly, the std is 0 and so is its gradient.
+  """
+  variance = jnp.var(members, axis=0)
+  spread = variance > 0
+  std = jnp.where(spread, jnp.sqrt(jnp.where(spread, variance, 1.0)), 0.0)
+  return jnp.mean(members, axis=0), std
+
+
+def aggregate(members: jax.Array, how: str, weight: jax.Array | float) -> jax.Array:
   """One reward from those of the members, [K, ...] -> [...].
 
   Args:
@@ -96,7 +107,7 @@ def aggregate(members: jax.Array, how: str, weight: float) -> jax.Array:
     how: 'mean'; 'min' (pessimistic); 'mean_minus_std' (pessimistic) or
       'mean_plus_std' (curious, RUNE: Liang et al. 2022), std over members with
       divisor K.
-    weight: factor of the std.
+    weight: factor of the std; may be traced, such as RUNE's, which decays.
   """
   if how == 'mean':
     return jnp.mean(members, axis=0)
@@ -106,8 +117,8 @@ def aggregate(members: jax.Array, how: str, weight: float) -> jax.Array:
     raise ValueError(
       f'aggregation={how} is not one of mean, min, mean_minus_std, mean_plus_std.'
     )
-  sign = -1.0 if how == 'mean_minus_std' else 1.0
-  return jnp.mean(members, axis=0) + sign * weight * jnp.std(members, axis=0)
+  mean, std = mean_and_std(members)
+  return mean - weight * std if how == 'mean_minus_std' else mean + weight * std
 
 
 def ensemble_outputs(params: MLP, inputs: jax.Array) -> jax.Array:

@@ -36,6 +36,12 @@ class RewardOptions(Options):
     '(the rating loss fixes a member only up to a positive affine map).',
   )
   learning_rate: float = option(3e-4, 'Adam step size.', above=0.0)
+  rating_weight: float = option(
+    1.0, 'Factor of the loss on ratings, where there are pairs too.', low=0.0
+  )
+  pair_weight: float = option(
+    1.0, 'Factor of the loss on pairs, where there are ratings too.', low=0.0
+  )
   max_passes: int = option(
     100, 'Most passes over all labels in one labelling session.', low=1
   )

@@ -1,0 +1,130 @@
+"""Ratings and pairs as sources of a labelling session."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from rlfb_jax.core.networks import MLP
+from rlfb_jax.core.types import Key
+from rlfb_jax.feedback.preferences import PreferenceStore, usable_preferences
+from rlfb_jax.feedback.store import RatingStore, class_histogram, usable_labels
+from rlfb_jax.feedback.unlabelled import UnlabelledStore
+from rlfb_jax.reward.model import network_inputs
+from rlfb_jax.reward.network import apply_member
+from rlfb_jax.reward.options import RewardOptions
+from rlfb_jax.reward.preferences import PreferenceLossOptions, preference_loss
+from rlfb_jax.reward.ratings import balancing_weights, class_sharpness, rating_loss
+from rlfb_jax.reward.session import Outcome, Source
+from rlfb_jax.reward.shuffle import batch_count, stratified_order, uniform_order
+
+
+def segment_rewards(
+  options: RewardOptions,
+  params: MLP,
+  obs_mean: jax.Array,
+  obs_std: jax.Array,
+  obs: jax.Array,
+  action: jax.Array,
+) -> jax.Array:
+  """Rewards that one member gives raw observations [..., ds] and actions: [...]."""
+  inputs = network_inputs(options, obs_mean, obs_std, obs, action)
+  rewards = apply_member(params, inputs.reshape(-1, inputs.shape[-1]))
+  return rewards.reshape(inputs.shape[:-1])
+
+
+def gather_pairs(
+  store: PreferenceStore | UnlabelledStore, index: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Observations [B, 2, H, ds] and actions [B, 2, H, da] of pairs `index` [B]."""
+  sides = store.first, store.second
+  return (
+    jnp.stack([side.obs[index] for side in sides], axis=1),
+    jnp.stack([side.action[index] for side in sides], axis=1),
+  )
+
+
+def rating_source(
+  options: RewardOptions,
+  num_classes: int,
+  store: RatingStore,
+  obs_mean: jax.Array,
+  obs_std: jax.Array,
+) -> Source:
+  """Ratings with the loss that `options` describe."""
+  usable = usable_labels(store)
+  ratings = jnp.clip(store.rating, 0, num_classes - 1)
+  counts = class_histogram(store, num_classes)
+  ones = jnp.ones(num_classes)
+  weights = balancing_weights(counts) if options.class_weights else ones
+  loss_fn = functools.partial(
+    rating_loss,
+    num_classes=num_classes,
+    sharpness=class_sharpness(options.sharpness, options.sharpness_mode, num_classes),
+    boundaries=options.boundaries,
+    loss=options.loss,
+  )
+
+  def shuffle(key: Key) -> jax.Array:
+    if options.stratified:
+      return stratified_order(key, usable, ratings, num_classes)
+    return uniform_order(key, usable)
+
+  def loss(params: MLP, index: jax.Array, mask: jax.Array, key: Key) -> Outcome:
+    del key
+    clip = store.clip
+    rewards = segment_rewards(
+      options, params, obs_mean, obs_std, clip.obs[index], clip.action[index]
+    )
+    out = loss_fn(jnp.sum(rewards, axis=1), ratings[index], mask, weights)
+    seen = jnp.sum(mask, dtype=jnp.float32)
+    return Outcome(out.loss, out.usable, out.correct, seen)
+
+  return Source(
+    usable=usable,
+    num_batches=batch_count(
+      jnp.sum(usable), options.minibatch_size, options.min_ragged
+    ),
+    size=options.minibatch_size,
+    weight=options.rating_weight,
+    graded=True,
+    shuffle=shuffle,
+    loss=loss,
+  )
+
+
+def pair_source(
+  options: RewardOptions,
+  pairs: PreferenceLossOptions,
+  store: PreferenceStore,
+  obs_mean: jax.Array,
+  obs_std: jax.Array,
+) -> Source:
+  """Preferences with the Bradley-Terry loss on whole segments.
+
+  A small last minibatch teaches as well as any: no order statistics are at stake.
+  """
+  usable = usable_preferences(store)
+
+  def loss(params: MLP, index: jax.Array, mask: jax.Array, key: Key) -> Outcome:
+    del key
+    obs, action = gather_pairs(store, index)
+    rewards = segment_rewards(options, params, obs_mean, obs_std, obs, action)
+    out = preference_loss(
+      jnp.sum(rewards, axis=-1),
+      store.label[index],
+      mask,
+      label_margin=pairs.label_margin,
+      equal_as_first=pairs.equal_as_first,
+    )
+    return Outcome(*out)
+
+  return Source(
+    usable=usable,
+    num_batches=batch_count(jnp.sum(usable), options.minibatch_size, 0),
+    size=options.minibatch_size,
+    weight=options.pair_weight,
+    graded=True,
+    shuffle=lambda key: uniform_order(key, usable),
+    loss=loss,
+  )
