@@ -13,13 +13,15 @@ class Regulariser(NamedTuple):
 
   Attributes:
     loss: `(actor_params, key) -> (loss [], metrics)`, to be minimised.
-    combine: `(rl_grads, regulariser_grads, approx_kl) -> (grads, metrics)`; joins
-      the two gradients of the actor's parameters. `approx_kl` [] is how far the
-      policy has moved from the one that collected the data, in nats.
+    combine: `(rl_grads, regulariser_grads, approx_kl, signal_norm=None) -> (grads,
+      metrics)`; joins the two gradients of the actor's parameters. `approx_kl` [] is
+      how far the policy has moved from the one that collected the data, in nats.
+      `signal_norm` [] is the norm of the RL gradient without its minibatch noise
+      (`gradient_signal`); without it, that of `rl_grads` has to serve.
     refresh_every: gradient steps that share one evaluation of the term. The
       parameters move little between two steps, the term costs several of them.
   """
 
   loss: Callable[[Params, Key], tuple[jax.Array, Metrics]]
-  combine: Callable[[Any, Any, jax.Array], tuple[Any, Metrics]]
+  combine: Callable[..., tuple[Any, Metrics]]
   refresh_every: int

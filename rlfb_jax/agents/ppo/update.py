@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rlfb_jax.agents.gradient_signal import init_signal, signal_norm, update_signal
 from rlfb_jax.agents.ppo import losses, networks
 from rlfb_jax.agents.ppo.config import PPOOptions
 from rlfb_jax.agents.regulariser import Regulariser
@@ -133,13 +134,14 @@ def update(
   adam = _adam(options)
 
   def gradient_step(carry: Any, minibatch: Batch) -> tuple[Any, Metrics]:
-    params, optimizer, term_grads = carry
+    params, optimizer, signal, term_grads = carry
     grads, metrics = jax.grad(minibatch_loss, has_aux=True)(
       params, minibatch, clip_range, options
     )
     if regulariser is not None:
+      signal = update_signal(signal, grads.actor, total)
       actor_grads, combined = regulariser.combine(
-        grads.actor, term_grads, metrics['approx_kl']
+        grads.actor, term_grads, metrics['approx_kl'], signal_norm(signal)
       )
       grads = grads.replace(actor=actor_grads)
       metrics |= combined
@@ -147,20 +149,20 @@ def update(
     updates, optimizer = adam.update(grads, optimizer)
     params = jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
     metrics |= {'grad_norm': norm, 'skipped': 1.0 - finite.astype(jnp.float32)}
-    return (params, optimizer, term_grads), metrics
+    return (params, optimizer, signal, term_grads), metrics
 
   def group_step(carry: Any, inputs: tuple[Key, Batch]) -> tuple[Any, Metrics]:
     group_key, minibatches = inputs
-    params, optimizer = carry
+    params, optimizer, signal = carry
     term_grads, term_metrics = None, {}
     if regulariser is not None:
       term_grads, term_metrics = jax.grad(regulariser.loss, has_aux=True)(
         params.actor, group_key
       )
-    (params, optimizer, _), metrics = jax.lax.scan(
-      gradient_step, (params, optimizer, term_grads), minibatches
+    (params, optimizer, signal, _), metrics = jax.lax.scan(
+      gradient_step, (params, optimizer, signal, term_grads), minibatches
     )
-    return (params, optimizer), losses.mean_metrics(metrics) | term_metrics
+    return (params, optimizer, signal), losses.mean_metrics(metrics) | term_metrics
 
   def epoch(carry: Any, epoch_key: Key) -> tuple[Any, Metrics]:
     shuffle_key, term_key = jax.random.split(epoch_key)
@@ -171,9 +173,12 @@ def update(
     carry, metrics = jax.lax.scan(group_step, carry, (keys, shuffled))
     return carry, losses.mean_metrics(metrics)
 
-  (params, optimizer), metrics = jax.lax.scan(
+  # The RL gradient alone, averaged over about one epoch: the regulariser is held to
+  # a share of it. Each rollout has its own objective and starts its own average.
+  signal = None if regulariser is None else init_signal(state.params.actor)
+  (params, optimizer, _), metrics = jax.lax.scan(
     epoch,
-    (state.params, state.optimizer),
+    (state.params, state.optimizer, signal),
     jax.random.split(key, num_epochs or options.num_epochs),
   )
   steps = (num_epochs or options.num_epochs) * total

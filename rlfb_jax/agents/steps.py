@@ -1,0 +1,141 @@
+"""What the steps of off-policy agents have in common."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.custom_batching import custom_vmap
+
+from rlfb_jax.agents.regulariser import Regulariser
+from rlfb_jax.core.types import Key, Metrics, Params
+
+Tree = TypeVar('Tree')
+
+
+def guarded_step(
+  adam: optax.GradientTransformation,
+  learning_rate: float,
+  params: Tree,
+  optimizer: optax.OptState,
+  grads: Tree,
+) -> tuple[Tree, optax.OptState, jax.Array]:
+  """One step of Adam, or none at all if the gradient is not finite.
+
+  Args:
+    adam: of `optax.scale_by_adam`.
+    learning_rate: step size.
+    params: to move.
+    optimizer: Adam's moments.
+    grads: like `params`.
+
+  Returns:
+    Parameters and moments, untouched where skipped, and whether it was, [] bool.
+  """
+  updates, moved = adam.update(grads, optimizer)
+  finite = jnp.isfinite(optax.tree.norm(grads))
+  params = jax.tree.map(
+    lambda p, u: jnp.where(finite, p - learning_rate * u, p), params, updates
+  )
+  moved = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, optimizer)
+  return params, moved, ~finite
+
+
+def soft_update(
+  target: Tree, online: Tree, tau: float, step: jax.Array, interval: int
+) -> Tree:
+  """Polyak averaging where `interval` divides `step`; else the target to the bit.
+
+  Args:
+    target: slow parameters.
+    online: those that learn.
+    tau: share of the way that one update goes.
+    step: [] int32.
+    interval: steps between two updates.
+  """
+  rate = jnp.where(step % interval == 0, jnp.float32(tau), jnp.float32(0.0))
+  return jax.tree.map(lambda t, p: t + rate * (p - t), target, online)
+
+
+def occasionally(
+  step: jax.Array,
+  interval: int,
+  function: Callable[[], tuple[Tree, Metrics]],
+  unchanged: Tree,
+) -> tuple[Tree, Metrics]:
+  """`function()` where `interval` divides `step`, `unchanged` elsewhere.
+
+  Under `jax.vmap` it stays a branch: the function runs for all members where one is
+  due, and members share their clock.
+
+  Args:
+    step: [] int32.
+    interval: steps between two calls.
+    function: returns something like `unchanged`, and metrics.
+    unchanged: what to return in between.
+
+  Returns:
+    The result, and metrics that count `interval`-fold where the function ran and are
+    zero elsewhere: their mean over steps is the mean over calls.
+  """
+  if interval == 1:
+    return function()
+
+  def now() -> tuple[Tree, Metrics]:
+    result, metrics = function()
+    return result, {name: interval * value for name, value in metrics.items()}
+
+  def later() -> tuple[Tree, Metrics]:
+    metrics = jax.eval_shape(now)[1]
+    return unchanged, {k: jnp.zeros(v.shape, v.dtype) for k, v in metrics.items()}
+
+  return jax.lax.cond(_any_member(step % interval == 0), now, later)
+
+
+def regularised(
+  regulariser: Regulariser | None,
+  params: Params,
+  rl_grads: Params,
+  cached: Params,
+  key: Key,
+  step: jax.Array,
+) -> tuple[Params, Params, Metrics]:
+  """Joins the gradient of an actor's loss with that of one more term.
+
+  Args:
+    regulariser: the term, or None.
+    params: of the actor.
+    rl_grads: of the actor's own loss.
+    cached: the term's gradient as last evaluated.
+    key: randomness, consumed where the term is evaluated.
+    step: [] int32; the term is evaluated where `refresh_every` divides it.
+
+  Returns:
+    The gradient to apply, the term's gradient to keep, and metrics.
+  """
+  if regulariser is None:
+    return rl_grads, cached, {}
+
+  def evaluate() -> tuple[Params, Metrics]:
+    grads, metrics = jax.grad(regulariser.loss, has_aux=True)(params, key)
+    return grads, metrics
+
+  cached, metrics = occasionally(step, regulariser.refresh_every, evaluate, cached)
+  # Replay has no single policy that collected it, so that there is no distance to it.
+  grads, combined = regulariser.combine(rl_grads, cached, jnp.zeros((), jnp.float32))
+  return grads, cached, metrics | combined
+
+
+@custom_vmap
+def _any_member(flag: jax.Array) -> jax.Array:
+  """The flag; under vmap whether any member's is set, one value for all."""
+  return flag
+
+
+@_any_member.def_vmap
+def _any_member_batched(
+  axis_size: int, in_batched: list[Any], flag: jax.Array
+) -> tuple[jax.Array, bool]:
+  del axis_size
+  return _any_member(jnp.any(flag, axis=0) if in_batched[0] else flag), False
