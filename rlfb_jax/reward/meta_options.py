@@ -1,0 +1,81 @@
+"""When and how the reward is trained through the critics (MRN)."""
+
+import dataclasses
+
+from rlfb_jax.core.config import Options, option
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaOptions(Options):
+  """Meta-Reward-Net's bi-level step (Liu et al. 2022).
+
+  Defaults are those of the released code (`train_MRN.py`, `agent/sac.py`) for
+  walker_walk, except for what cannot be meant: pairs called equal have the target
+  one half, and labels that do not exist yet are not read.
+  """
+
+  interval: int = option(
+    1000,
+    'Environment steps between bi-level steps, N (cheetah_run 5000, quadruped_walk '
+    '3000).',
+    low=1,
+  )
+  outer_weight: float = option(0.1, 'Factor of the outer loss.', low=0.0)
+  optimiser: str = option(
+    'shared_adam',
+    "What takes the outer step: the supervised fit's own Adam, moments included, as "
+    'released; an Adam of its own; or plain gradient descent, as in the paper.',
+    choices=('shared_adam', 'own_adam', 'sgd'),
+  )
+  learning_rate: float = option(3e-4, 'Step size of own_adam and sgd.', low=0.0)
+  adam_epsilon: float = option(
+    1e-15,
+    'Epsilon of own_adam; outer gradients are often below the usual 1e-8.',
+    above=0.0,
+  )
+  outer_batch: str = option(
+    'last',
+    'Labels in the outer loss: the most recent ones (released code), or a sample of '
+    'all (paper).',
+    choices=('last', 'sample'),
+  )
+  outer_batch_size: int = option(
+    0, 'Labels of each kind in the outer loss; 0 for as many as in a session.', low=0
+  )
+  time_limits_terminal: bool = option(
+    True,
+    'In a bi-level step, time limits end the return, as released; elsewhere they '
+    'never do.',
+  )
+  stop_with_budget: bool = option(
+    True, 'No bi-level step once all labels are asked for (released code).'
+  )
+  zero_gradient: bool = option(
+    False,
+    'Control: set the outer gradient to zero. With shared_adam the momentum of the '
+    'supervised fit still moves the ensemble.',
+  )
+  closed_form: bool = option(
+    True, 'Outer gradient in closed form, or by automatic differentiation (same).'
+  )
+  measure_supervised: bool = option(
+    True,
+    'Report the supervised gradient on the same labels beside the outer one; the '
+    'dearer part of a step where critics are small.',
+  )
+
+
+def is_due(
+  options: MetaOptions, env_steps: int, first_session: int, last_session: int
+) -> bool:
+  """Whether a bi-level step replaces the update at `env_steps`, on the host.
+
+  Args:
+    options: interval and whether it stops with the budget.
+    env_steps: environment steps taken.
+    first_session: when the first labels were asked for.
+    last_session: when the last ones were or will be; the bi-level step that would
+      follow that session finds the budget spent.
+  """
+  begun = env_steps > first_session and env_steps % options.interval == 0
+  return begun and (env_steps < last_session or not options.stop_with_budget)
