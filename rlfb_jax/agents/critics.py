@@ -25,9 +25,7 @@ def init_critics(
   return jax.vmap(lambda k: orthogonal_mlp(k, sizes, 1.0, last_gain))(keys)
 
 
-def q_values(
-  params: MLP, obs: jax.Array, action: jax.Array, apply: Apply = apply_mlp
-) -> jax.Array:
+def q_values(params: MLP, obs: jax.Array, action: jax.Array) -> jax.Array:
   """Each critic's value of each pair.
 
   The critics run one after the other: on CPU one product over [C, ...] leaves the
@@ -37,19 +35,16 @@ def q_values(
     params: leaves [C, ...].
     obs: [..., ds].
     action: [..., da].
-    apply: runs one network. `apply_mlp` has no forward mode, `apply_plain` has.
 
   Returns:
     [C, ...].
   """
-  inputs = jnp.concatenate([obs, action], axis=-1)
-  members = [jax.tree.map(lambda x, c=c: x[c], params) for c in range(count(params))]
-  return jnp.stack([apply(m, inputs, jax.nn.relu)[..., 0] for m in members])
+  return _values(_unstacked(params), obs, action, apply_mlp)
 
 
 def q_values_any_mode(params: MLP, obs: jax.Array, action: jax.Array) -> jax.Array:
   """As `q_values`, for `jax.jvp` too: bi-level methods push tangents forward."""
-  return q_values(params, obs, action, apply_plain)
+  return _values(_slices(params), obs, action, apply_plain)
 
 
 def apply_plain(params: MLP, inputs: jax.Array, activation: Activation) -> jax.Array:
@@ -60,9 +55,34 @@ def apply_plain(params: MLP, inputs: jax.Array, activation: Activation) -> jax.A
   return _affine(params[-1], hidden)
 
 
-def count(params: MLP) -> int:
-  """C."""
-  return int(params[0].bias.shape[0])
+def _values(
+  members: tuple[MLP, ...], obs: jax.Array, action: jax.Array, apply: Apply
+) -> jax.Array:
+  inputs = jnp.concatenate([obs, action], axis=-1)
+  return jnp.stack([apply(m, inputs, jax.nn.relu)[..., 0] for m in members])
+
+
+def _slices(params: MLP) -> tuple[MLP, ...]:
+  """One network for each critic."""
+  num_critics = params[0].bias.shape[0]
+  return tuple(jax.tree.map(lambda x, c=c: x[c], params) for c in range(num_critics))
+
+
+@jax.custom_vjp
+def _unstacked(params: MLP) -> tuple[MLP, ...]:
+  """As `_slices`; its gradient stacks, where a slice's own pads with zeros and adds."""
+  return _slices(params)
+
+
+def _unstacked_forward(params: MLP) -> tuple[tuple[MLP, ...], None]:
+  return _slices(params), None
+
+
+def _unstacked_backward(_: None, grads: tuple[MLP, ...]) -> tuple[MLP]:
+  return (jax.tree.map(lambda *member: jnp.stack(member), *grads),)
+
+
+_unstacked.defvjp(_unstacked_forward, _unstacked_backward)
 
 
 def _affine(layer: Layer, inputs: jax.Array) -> jax.Array:

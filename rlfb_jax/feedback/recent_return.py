@@ -13,7 +13,7 @@ def mean_recent_reward(archive: Archive, num_episodes: int) -> jax.Array:
   thresholds (B-Pref: the mean return of ten episodes times H / T). Episodes that
   ended together with the last that counts all count. Of an episode whose start was
   overwritten the steps that are left count. While no episode has finished, all steps
-  held do; 0 where there are none.
+  held do; 0 where there are none. Rewards that are not finite are passed over.
 
   Args:
     archive: what the agent did.
@@ -31,6 +31,6 @@ def mean_recent_reward(archive: Archive, num_episodes: int) -> jax.Array:
   earliest = jnp.min(jnp.where(counted, times, length))
   recent = (end < length) & (end >= earliest)
   held = jnp.broadcast_to((times < archive.filled)[:, None], (length, num_envs))
-  weight = jnp.where(jnp.any(recent), recent, held)
+  weight = jnp.where(jnp.any(recent), recent, held) & jnp.isfinite(reward)
   total = jnp.sum(weight, dtype=jnp.int32)
   return jnp.sum(jnp.where(weight, reward, 0.0)) / jnp.maximum(total, 1)

@@ -20,7 +20,9 @@ from rlfb_jax.repulsion import (
   Repulsion,
   RepulsionOptions,
   abort_rule,
+  fade,
   limit_gradient,
+  saturated_share,
 )
 from rlfb_jax.repulsion.policy import unsquash
 
@@ -80,6 +82,7 @@ def make_intervention(
       (experience.obs, experience.pre_tanh, experience.log_prob),
     )
     num_rows = flat[0].shape[0]
+    room = fade(saturated_share(experience.action), options.saturation_limit)
 
     def loss(actor: Params, key: Key) -> tuple[jax.Array, Metrics]:
       row_key, noise_key = jax.random.split(key)
@@ -90,14 +93,21 @@ def make_intervention(
       return repulsion.regulariser((actor, agent.statistics), classes, batch, noise_key)
 
     def combine(
-      rl: Params, term: Params, approx_kl: jax.Array
+      rl: Params,
+      term: Params,
+      approx_kl: jax.Array,
+      signal_norm: jax.Array | None = None,
     ) -> tuple[Params, Metrics]:
-      limited, metrics = limit_gradient(term, rl, options.gradient_budget)
+      if options.gradient_budget_reference == 'minibatch':
+        signal_norm = None
+      limited, metrics = limit_gradient(term, rl, options.gradient_budget, signal_norm)
       # The term lies outside PPO's clip. Past this divergence from the policy that
       # collected the data it rests, and the reward alone goes on as in RbRL.
       within = (approx_kl <= options.approx_kl_gate).astype(jnp.float32)
-      joined = jax.tree.map(lambda a, b: a + within * b, rl, limited)
-      return joined, metrics | {'kl/gate_open': within}
+      # After the limit: before it, the budget would make up for what has faded.
+      strength = within * room
+      joined = jax.tree.map(lambda a, b: a + strength * b, rl, limited)
+      return joined, metrics | {'kl/gate_open': within, 'kl/room': room}
 
     return Regulariser(loss, combine, options.refresh_every)
 
@@ -116,8 +126,9 @@ def make_intervention(
     # Advantages have unit deviation; the bonus keeps to the same budget as a
     # gradient of the term would.
     spread = jnp.std(bonus)
-    budget = options.gradient_budget / jnp.maximum(spread, options.gradient_budget)
-    return jnp.where(jnp.isfinite(spread), bonus * budget, 0.0)
+    scale = options.gradient_budget / jnp.maximum(spread, options.gradient_budget)
+    scale *= fade(saturated_share(experience.action), options.saturation_limit)
+    return jnp.where(jnp.isfinite(spread), bonus * scale, 0.0)
 
   def diagnose(
     feedback: FeedbackState, agent: ppo.PPOState

@@ -22,7 +22,9 @@ from rlfb_jax.repulsion import (
   Repulsion,
   RepulsionOptions,
   abort_rule,
+  fade,
   limit_gradient,
+  saturated_share,
 )
 
 # Episodes whose states stand for those that the policy visits.
@@ -69,17 +71,23 @@ def make_off_policy_intervention(
     assert classes is not None
     return classes.replace(mask=classes.mask & state.repelling)
 
-  def regulariser(state: FeedbackState, obs: jax.Array) -> Regulariser:
+  def regulariser(state: FeedbackState, recent: Transitions) -> Regulariser:
+    room = fade(saturated_share(recent.action), options.saturation_limit)
+
     def loss(actor: Params, key: Key) -> tuple[jax.Array, Metrics]:
       assert repulsion.regulariser is not None
-      return repulsion.regulariser(actor, live(state), PolicyBatch(obs=obs), key)
+      return repulsion.regulariser(actor, live(state), PolicyBatch(obs=recent.obs), key)
 
     def combine(
-      rl: Params, term: Params, approx_kl: jax.Array
+      rl: Params,
+      term: Params,
+      approx_kl: jax.Array,
+      signal_norm: jax.Array | None = None,
     ) -> tuple[Params, Metrics]:
       del approx_kl  # No trust region to leave.
-      limited, metrics = limit_gradient(term, rl, options.gradient_budget)
-      return jax.tree.map(jnp.add, rl, limited), metrics
+      limited, metrics = limit_gradient(term, rl, options.gradient_budget, signal_norm)
+      joined = jax.tree.map(lambda a, b: a + room * b, rl, limited)
+      return joined, metrics | {'kl/room': room}
 
     return Regulariser(loss, combine, options.refresh_every)
 

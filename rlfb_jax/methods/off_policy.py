@@ -120,12 +120,12 @@ def make_off_policy(
       rewards += intervention.shape_rewards(state.feedback, batch)
     return batch, rewards
 
-  def recent_obs(state: OffPolicyState, key: Key) -> jax.Array:
+  def recent(state: OffPolicyState, key: Key) -> Transitions:
     assert intervention is not None
     index = replay_lib.draw(
       key, state.replay, (intervention.recent_rows,), intervention.newest
     )
-    return state.replay.rows[index, : env.observation_size]
+    return transitions_of(replay_lib.gather(state.replay, index)[0])
 
   def learn_once(
     state: OffPolicyState, exploring: bool
@@ -141,8 +141,7 @@ def make_off_policy(
       )
       state = state.replace(novelty=novelty)
     elif intervention is not None and intervention.regulariser is not None:
-      obs = recent_obs(state, recent_key)
-      regulariser = intervention.regulariser(state.feedback, obs)
+      regulariser = intervention.regulariser(state.feedback, recent(state, recent_key))
     learned, metrics = update(
       agent, state.agent, batch, rewards, update_key, state.updates, regulariser
     )
@@ -293,7 +292,7 @@ def make_off_policy(
     key = jax.random.fold_in(jax.random.key(_DIAGNOSTIC_KEY), state.env_steps)
     draw_key, noise_key = jax.random.split(key)
     seen, metrics = intervention.diagnose(
-      state.feedback, state.agent, recent_obs(state, draw_key), noise_key
+      state.feedback, state.agent, recent(state, draw_key).obs, noise_key
     )
     return state.replace(feedback=seen), metrics
 

@@ -36,8 +36,8 @@ class OffPolicyIntervention(NamedTuple):
 
   Attributes:
     shape_rewards: `(feedback, batch) -> [B]`, added to the rewards.
-    regulariser: `(feedback, obs [M, ds]) -> Regulariser`; `obs` was seen in the last
-      episodes.
+    regulariser: `(feedback, recent) -> Regulariser`; `recent` are transitions of the
+      last episodes, leaves [M, ...].
     recent_rows: M.
     newest: how many of the newest transitions they are drawn from.
     diagnose: `(feedback, agent, obs [M, ds], key) -> (feedback, metrics)`, after each

@@ -1,6 +1,6 @@
 """Repulsion from badly rated behaviour (RbRL-KL), as a term for any actor."""
 
-from rlfb_jax.repulsion.budget import limit_gradient
+from rlfb_jax.repulsion.budget import fade, limit_gradient, saturated_share
 from rlfb_jax.repulsion.diagnostics import abort_rule
 from rlfb_jax.repulsion.options import PRESETS, RepulsionOptions, preset
 from rlfb_jax.repulsion.policy import Policy, PolicyBatch
@@ -15,7 +15,9 @@ __all__ = [
   'Repulsion',
   'RepulsionOptions',
   'abort_rule',
+  'fade',
   'limit_gradient',
   'make_repulsion',
   'preset',
+  'saturated_share',
 ]

@@ -15,9 +15,8 @@ from rlfb_jax.repulsion.policy import (
   Policy,
   PolicyBatch,
   distribution,
-  keep,
-  row_mask,
   squashed_entropy,
+  visited,
 )
 from rlfb_jax.repulsion.records import ClassStatistics
 
@@ -61,10 +60,9 @@ def diagnose(
     entries beyond 0.97), `policy/log_std`.
   """
   params, batch = jax.lax.stop_gradient((params, batch))
-  mask = row_mask(batch.mask, batch.obs)
-  weights = mask.astype(batch.obs.dtype)
+  obs, mask = visited(batch)
+  weights = mask.astype(obs.dtype)
   count = jnp.maximum(jnp.sum(weights), 1)
-  obs = keep(mask, batch.obs)
   mean, log_std = distribution(policy, params, obs, sigma_grad=False)
   noise = jax.random.normal(key, mean.shape, mean.dtype)
   action = jnp.tanh(mean + jnp.exp(log_std) * noise)

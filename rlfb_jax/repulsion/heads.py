@@ -17,10 +17,9 @@ from rlfb_jax.repulsion.policy import (
   Policy,
   PolicyBatch,
   distribution,
-  keep,
-  row_mask,
   squashed_log_prob,
   unsquash,
+  visited,
 )
 from rlfb_jax.repulsion.records import ClassSamples, ClassStatistics, ConditionalHeads
 
@@ -154,8 +153,8 @@ def conditional_kl(
     obs = _draw(options, stats, rows, key).obs
     weights = jnp.ones(obs.shape[:2])
   else:
-    mask = row_mask(batch.mask, batch.obs)
-    obs, weights = keep(mask, batch.obs)[None], mask[None].astype(batch.obs.dtype)
+    obs, mask = visited(batch)
+    obs, weights = obs[None], mask[None].astype(obs.dtype)
   mean, log_std = distribution(
     policy, params, obs.reshape(-1, obs.shape[-1]), options.sigma_grad
   )

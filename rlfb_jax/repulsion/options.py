@@ -94,6 +94,19 @@ class RepulsionOptions(Options):
   gradient_budget: float = option(
     0.5, 'Largest norm of the repulsion gradient over that of the RL loss.', low=0.0
   )
+  gradient_budget_reference: str = option(
+    'mean',
+    'RL gradient that the budget is a share of: the running mean over an epoch '
+    'without its noise (what the policy consistently learns; a budget below 1 leaves '
+    'some of it), or that of each minibatch, noise included.',
+    choices=('mean', 'minibatch'),
+  )
+  saturation_limit: float = option(
+    0.3,
+    'The push fades linearly to nothing as the share of saturated actions '
+    '(|a| > 0.97) in the rollout rises to this; 1e9 never fades.',
+    above=0.0,
+  )
   approx_kl_gate: float = option(
     0.05,
     'The term is off for the rest of an iteration once the approximate '

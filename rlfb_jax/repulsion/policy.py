@@ -49,6 +49,12 @@ def keep(mask: jax.Array, rows: jax.Array) -> jax.Array:
   return jnp.where(mask.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0)
 
 
+def visited(batch: PolicyBatch) -> tuple[jax.Array, jax.Array]:
+  """States that count: observations, zero where masked [B, ds], and mask [B]."""
+  mask = row_mask(batch.mask, batch.obs)
+  return keep(mask, batch.obs), mask
+
+
 def distribution(
   policy: Policy, params: Params, obs: jax.Array, sigma_grad: bool
 ) -> tuple[jax.Array, jax.Array]:

@@ -18,7 +18,7 @@ from rlfb_jax.repulsion.policy import (
   PolicyBatch,
   distribution,
   keep,
-  row_mask,
+  visited,
 )
 from rlfb_jax.repulsion.records import ClassStatistics
 
@@ -28,16 +28,14 @@ def importance_weights(
   policy: Policy,
   params: Params,
   batch: PolicyBatch,
-  mask: jax.Array,
 ) -> jax.Array:
   """`clip(pi / pi_old, 1/c, c)`, zero where masked, [B]; sg on sigma by default."""
   if batch.raw_action is None or batch.log_prob is None:
     raise ValueError(
       'kl_mode=ratio needs raw_action and log_prob in the batch, but one is None.'
     )
-  mean, log_std = distribution(
-    policy, params, keep(mask, batch.obs), options.sigma_grad
-  )
+  obs, mask = visited(batch)
+  mean, log_std = distribution(policy, params, obs, options.sigma_grad)
   log_prob = distributions.log_prob(keep(mask, batch.raw_action), mean, log_std)
   log_ratio = jnp.where(mask, log_prob - batch.log_prob, 0)
   limit = jnp.log(options.ratio_clip)
@@ -55,8 +53,8 @@ def class_distances(
 ) -> jax.Array:
   """Distance of the re-weighted steps from each class asked for, [A]."""
   del key  # Nothing is drawn: actions are those taken.
-  mask = row_mask(batch.mask, batch.obs)
-  weights = importance_weights(options, policy, params, batch, mask)
+  weights = importance_weights(options, policy, params, batch)
+  obs, mask = visited(batch)
   action = jnp.tanh(keep(mask, jnp.asarray(batch.raw_action)))
-  parts = divergences(options, stats, rows, keep(mask, batch.obs), action, weights)
+  parts = divergences(options, stats, rows, obs, action, weights)
   return distance(parts, options.direction, options.kl_scope)

@@ -1,9 +1,22 @@
-"""The learned reward: ensemble, rating loss, session training, pre-training."""
+"""The learned reward: ensemble, losses, session training, bi-level step, novelty."""
 
-from rlfb_jax.reward.fit import RatingFit, make_rating_fit
-from rlfb_jax.reward.model import RewardModel, RewardModelState, make_reward_model
+from rlfb_jax.reward.fit import Fit, RatingFit, make_fit, make_rating_fit
+from rlfb_jax.reward.model import (
+  RewardModel,
+  RewardModelState,
+  aggregate,
+  make_reward_model,
+  mean_and_std,
+)
 from rlfb_jax.reward.options import RewardOptions
+from rlfb_jax.reward.preferences import (
+  PreferenceLoss,
+  PreferenceLossOptions,
+  preference_accuracy,
+  preference_loss,
+)
 from rlfb_jax.reward.ratings import RatingLoss, rating_loss
+from rlfb_jax.reward.semi_supervised import SurfOptions
 from rlfb_jax.reward.state_entropy import (
   StateEntropyState,
   init_state_entropy,
@@ -11,15 +24,24 @@ from rlfb_jax.reward.state_entropy import (
 )
 
 __all__ = [
+  'Fit',
+  'PreferenceLoss',
+  'PreferenceLossOptions',
   'RatingFit',
   'RatingLoss',
   'RewardModel',
   'RewardModelState',
   'RewardOptions',
   'StateEntropyState',
+  'SurfOptions',
+  'aggregate',
   'init_state_entropy',
+  'make_fit',
   'make_rating_fit',
   'make_reward_model',
+  'mean_and_std',
+  'preference_accuracy',
+  'preference_loss',
   'rating_loss',
   'state_entropy_reward',
 ]

@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from rlfb_jax.agents import ppo
@@ -109,8 +110,8 @@ def test_regulariser_enters_the_actor_alone():
     del key
     return -jnp.sum(actor.mlp[-1].bias), {'push': jnp.float32(1.0)}
 
-  def add(rl, term, approx_kl):
-    del approx_kl
+  def add(rl, term, approx_kl, signal_norm=None):
+    del approx_kl, signal_norm
     return jax.tree.map(lambda a, b: a + 100.0 * b, rl, term), {}
 
   term = Regulariser(loss=push, combine=add, refresh_every=2)
@@ -121,6 +122,23 @@ def test_regulariser_enters_the_actor_alone():
   moved = pushed.params.actor.mlp[-1].bias - plain.params.actor.mlp[-1].bias
   assert float(jnp.min(moved)) > 0.0
   chex.assert_trees_all_close(plain.params.critic, pushed.params.critic, atol=1e-6)
+
+
+def test_the_signal_given_to_a_regulariser_is_that_of_the_reward_alone():
+  still = dataclasses.replace(OPTIONS, learning_rate=1e-12)
+
+  def signals(strength):
+    def add(rl, term, approx_kl, signal_norm):
+      del approx_kl
+      joined = jax.tree.map(lambda a, b: a + strength * b, rl, term)
+      return joined, {'signal': signal_norm, 'rl': optax.tree.norm(rl)}
+
+    term = Regulariser(lambda actor, key: (jnp.sum(actor.log_std), {}), add, 2)
+    return _update(still, regulariser=term)[2]
+
+  alone, pushed = signals(0.0), signals(100.0)
+  assert 0 < alone['signal'] < alone['rl']
+  np.testing.assert_allclose(alone['signal'], pushed['signal'], rtol=1e-4)
 
 
 def test_shaping_moves_the_mean_and_never_the_spread():

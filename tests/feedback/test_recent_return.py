@@ -68,6 +68,14 @@ def test_all_steps_held_while_no_episode_has_finished(num_rollouts):
   np.testing.assert_allclose(mean(archive, num_episodes=10), want, rtol=1e-5)
 
 
+def test_broken_rewards_are_passed_over():
+  archive = filled(2, {(5, 0)})
+  ring = archive.steps.env_reward.at[2, 0].set(jnp.nan)
+  broken = archive.replace(steps=archive.steps.replace(env_reward=ring))
+  want = REWARDS[[0, 1, 3, 4, 5], 0].mean(dtype=np.float64)
+  np.testing.assert_allclose(mean(broken, num_episodes=1), want, rtol=1e-5)
+
+
 def test_seeds_are_an_axis():
   archives_of_seeds = [filled(4, ENDS), filled(4, {(13, 2)})]
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *archives_of_seeds)

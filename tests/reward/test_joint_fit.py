@@ -187,7 +187,7 @@ def float64_session(opts, state, key, passes, ratings, pairs):
           tally[kind][2].append(loss)
         layers = adam.step(layers, total)
     members.append(layers)
-    tallies.append({kind: (c / n, np.mean(l)) for kind, (c, n, l) in tally.items()})
+    tallies.append({kind: (c / n, np.mean(x)) for kind, (c, n, x) in tally.items()})
   return members, {kind: np.mean([t[kind] for t in tallies], axis=0) for kind in stores}
 
 
@@ -261,10 +261,10 @@ def test_both_kinds_must_be_learned_for_a_session_to_stop():
 
 
 def test_joint_fit_learns_from_each_kind_what_only_it_shows():
-  """Rated clips differ in the first feature alone, compared ones in the second."""
+  """Rated clips differ mostly in the first feature, compared ones in the second."""
   model, state = start(LONG)
-  ratings = rated(60, scale=(1.0, 0.0, 0.0))
-  pairs = compared(60, scale=(0.0, 3.0, 0.0))
+  ratings = rated(60, scale=(1.0, 0.1, 0.2))
+  pairs = compared(60, scale=(0.05, 3.0, 0.2))
   fit = fit_of(LONG)
   none = rated(1, skip=(0,)), compared(1, skip=(0,))
   test = clips(300, 77)
@@ -333,20 +333,6 @@ def test_surf_takes_its_steps_and_learns():
   np.testing.assert_array_equal(alone.num_updates, new.num_updates)
   nothing, _ = fit(KEY, state, None, compared(1, steps=H + 2, skip=(0,)), unseen(90))
   assert equal(nothing, state)
-
-
-def test_unconfident_pairs_teach_nothing():
-  surf = SurfOptions(
-    margin=1, crop=1, reward_update=4, threshold=0.999999, unlabelled_ratio=2
-  )
-  opts = options()
-  _, state = start(opts)
-  fit = fit_of(opts, ratings=False, surf=surf)
-  pairs = compared(20, steps=H + 2, margin=1)
-  with_, metrics = fit(KEY, state, None, pairs, unseen(90))
-  without, _ = fit(KEY, state, None, pairs, unseen(0))
-  assert float(metrics['pseudo_label_share']) == 0
-  assert equal(with_, without)
 
 
 def test_refusal():

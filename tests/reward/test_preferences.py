@@ -118,5 +118,5 @@ def test_refusal():
     P.preference_loss(jnp.zeros((3, 1)), jnp.zeros(3), jnp.ones(3, bool))
   with pytest.raises(ValueError, match='nothing between margins of 5'):
     P.middle_steps(10, 5)
-  with pytest.raises(ValueError, match='label_margin=0.5 must be less than 0.5'):
+  with pytest.raises(ValueError, match=r'label_margin=0\.5 must be less than'):
     P.PreferenceLossOptions(label_margin=0.5)

@@ -1,0 +1,36 @@
+"""Hyperparameters of DDPG, on networks and batches of SAC's size."""
+
+import dataclasses
+
+from rlfb_jax.core.config import Options, option
+
+
+@dataclasses.dataclass(frozen=True)
+class DDPGOptions(Options):
+  """Deep deterministic policy gradient (Lillicrap et al. 2016).
+
+  The actor's step size is the paper's own; the critic's is that of B-Pref's critics
+  of this width and batch (the paper's 1e-3 was for 400 x 300 and batches of 64). tau
+  and the uncorrelated noise are those of Fujimoto et al. 2018, section 6.1: the paper's
+  Ornstein-Uhlenbeck noise did no better there.
+  """
+
+  batch_size: int = option(1024, 'transitions per gradient step', low=1)
+  actor_learning_rate: float = option(1e-4, "Adam's step size, actor", above=0.0)
+  critic_learning_rate: float = option(5e-4, "Adam's step size, critic", above=0.0)
+  adam_beta1: float = option(0.9, "Adam's decay of the mean", low=0.0, below=1.0)
+  adam_beta2: float = option(0.999, "Adam's decay of the square", low=0.0, below=1.0)
+  adam_epsilon: float = option(1e-8, "Adam's epsilon", above=0.0)
+  discount: float = option(0.99, 'gamma', low=0.0, below=1.0)
+  exploration_std: float = option(
+    0.1, 'standard deviation of exploration, before the squash', above=0.0
+  )
+  tau: float = option(0.005, 'way of one target update', above=0.0, high=1.0)
+  target_update_every: int = option(1, 'gradient steps per target update', low=1)
+  hidden_size: int = option(1024, 'width of actor and critic', low=1)
+  hidden_layers: int = option(2, 'hidden layers of actor and critic', low=1)
+  scale_by_value: bool = option(
+    True,
+    'Divide the actor loss by the mean |Q| of the batch: a regulariser then weighs the '
+    'same whatever the scale of the reward; without one Adam makes it nearly moot.',
+  )
