@@ -45,11 +45,13 @@ class OffPolicyAgent(NamedTuple):
       by the target networks, for the present policy; no gradient passes it and no
       mask is applied.
     q_values: `(critic_params, obs [..., ds], action [..., da]) -> [C, ...]`, one
-      value a critic.
+      value a critic; differentiable forwards and backwards.
     critic_params: `state -> params` of the critics that learn, for `q_values`.
     learn: `(state, batch, targets [B], key, step [] int32, regulariser | None) ->
       (state, metrics)`: one gradient step of critics, actor and temperature, and of
-      the target networks where `step` says so.
+      the target networks where `step` says so. Metrics of what does not happen each
+      step, the regulariser's for one, count k-fold at each k-th step and are zero
+      in between, so that only their means over many steps are to be read.
     reset_critic: `(key, state) -> state` with new critics, their targets and their
       optimiser, all else kept (after unsupervised pre-training).
     policy: `(actor_params, obs [..., ds]) -> (mean, log_std)`, each [..., da],

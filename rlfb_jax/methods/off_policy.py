@@ -241,7 +241,8 @@ def make_off_policy(
 
   def outer_step(state: OffPolicyState) -> tuple[OffPolicyState, Metrics]:
     """The reward is trained through the critics, and pays for one update at once."""
-    assert feedback is not None and outer is not None
+    assert feedback is not None
+    assert outer is not None
     key, batch_key, outer_key, next_key, learn_key = jax.random.split(state.key, 5)
     batch, _ = sample(state, batch_key)
     next_values = agent.next_values(state.agent, batch, next_key)

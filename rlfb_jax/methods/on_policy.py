@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.agents import ppo
+from rlfb_jax.core.batching import one_seed_at_a_time
 from rlfb_jax.core.normalization import NORMALIZE_EPSILON, RunningStatistics
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.envs.base import Environment, EnvState
@@ -22,8 +23,10 @@ from rlfb_jax.methods.collect import (
   EpisodeClock,
   Experience,
   collect,
+  correlation,
   init_clock,
   track_episodes,
+  true_reward,
 )
 from rlfb_jax.methods.parts import Exploration, Feedback, Intervention
 
@@ -50,11 +53,6 @@ class OnPolicyState(flax.struct.PyTreeNode):
   exploration: Any
   key: Key
   env_steps: jax.Array
-
-
-def true_reward(state: EnvState) -> jax.Array:
-  """What the scripted teacher judges by unless told otherwise."""
-  return state.env_reward
 
 
 def make_on_policy(
@@ -207,17 +205,6 @@ def make_on_policy(
   )
 
 
-def one_seed_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
-  """On CPU, visits the seeds of a `jax.vmap` one after the other.
-
-  A seed's matrix products fill all cores; batched over seeds they take a slower
-  kernel and leave the cache. Accelerators take all seeds at once.
-  """
-  if jax.default_backend() != 'cpu':
-    return function
-  return jax.custom_batching.sequential_vmap(function)
-
-
 def make_diagnosis(
   intervention: Intervention,
 ) -> Callable[[OnPolicyState], tuple[OnPolicyState, Metrics]]:
@@ -270,13 +257,6 @@ def rollout_of(experience: Experience) -> ppo.Rollout:
     terminated=experience.terminated,
     truncated=experience.truncated,
   )
-
-
-def correlation(x: jax.Array, y: jax.Array) -> jax.Array:
-  """Pearson's correlation over all entries, 0 where one of them is constant, []."""
-  x, y = x - jnp.mean(x), y - jnp.mean(y)
-  scale = jnp.sqrt(jnp.mean(jnp.square(x)) * jnp.mean(jnp.square(y)))
-  return jnp.where(scale > 0, jnp.mean(x * y) / jnp.maximum(scale, 1e-12), 0.0)
 
 
 def reduce_metrics(metrics: Metrics) -> Metrics:

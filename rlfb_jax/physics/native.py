@@ -1,6 +1,7 @@
 """C MuJoCo inside a compiled program: the engine for CPUs."""
 
 import dataclasses
+import hashlib
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 
 from rlfb_jax.physics.base import PhysicsState
 from rlfb_jax.physics.host import HostSimulator, StepResult
+from rlfb_jax.physics.host_call import host_call
 
 
 @dataclasses.dataclass(frozen=True, eq=True)
@@ -61,6 +63,7 @@ class NativePhysics:
     self.model = model
     self.num_threads = num_threads
     self._host = HostSimulator(model, num_threads)
+    self._name = f'rlfb_jax_{_digest(model)}_{self.num_threads}'
 
   def __reduce__(self) -> tuple[type, tuple[mujoco.MjModel, int]]:
     return NativePhysics, (self.model, self.num_threads)
@@ -72,7 +75,7 @@ class NativePhysics:
       qpos: [N, nq]; qvel: [N, nv]; act: [N, na].
     """
     start = [jnp.asarray(x, jnp.float32) for x in (qpos, qvel, act)]
-    return self._call(_InitCall(self._host), start[0].shape[:-1], *start)
+    return self._call('init', _InitCall(self._host), start[0].shape[:-1], *start)
 
   def step(self, state: PhysicsState, ctrl: jax.Array, substeps: int) -> PhysicsState:
     """Advances by `substeps` physics steps under constant controls [N, nu].
@@ -85,10 +88,15 @@ class NativePhysics:
     """
     call = _StepCall(self._host, substeps)
     ctrl = jnp.asarray(ctrl, jnp.float32)
-    return self._call(call, state.engine.shape[:-1], state.engine, ctrl)
+    name = f'step{substeps}'
+    return self._call(name, call, state.engine.shape[:-1], state.engine, ctrl)
 
   def _call(
-    self, call: _StepCall | _InitCall, lead: tuple[int, ...], *args: jax.Array
+    self,
+    name: str,
+    call: _StepCall | _InitCall,
+    lead: tuple[int, ...],
+    *args: jax.Array,
   ) -> PhysicsState:
     shapes = (
       jax.ShapeDtypeStruct((*lead, 2 * self._host.state_size), jnp.uint32),
@@ -96,8 +104,9 @@ class NativePhysics:
       jax.ShapeDtypeStruct(lead, jnp.int32),
     )
     # Few results, because each costs the callback its own copy.
-    engine, common, num_contacts = jax.pure_callback(
-      call, shapes, *args, vmap_method='broadcast_all'
+    # Named by the model's contents, so that programs with it can be cached on disk.
+    engine, common, num_contacts = host_call(
+      f'{self._name}_{name}', call, shapes, *args
     )
     model = self.model
     ends = np.cumsum([model.nq, model.nv, model.na])
@@ -123,3 +132,10 @@ class NativePhysics:
         f' {self._host.state_size}; take them from the same model.'
       )
     return jnp.asarray(rows.view(np.uint32))
+
+
+def _digest(model: mujoco.MjModel) -> str:
+  """Fingerprint of everything that a model holds, the same in every process."""
+  contents = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+  mujoco.mj_saveModel(model, None, contents)
+  return hashlib.sha256(contents.tobytes()).hexdigest()[:16]
