@@ -1,8 +1,9 @@
-"""Learning curves of PPO, RbRL and RbRL-KL with their controls.
+"""Learning curves of the methods with their controls.
 
 Runs what is missing, one vmapped program an arm, and draws what is there:
 
-  python experiments/learning_curves.py --scale=quick --seeds=5
+  python experiments/learning_curves.py --group=ratings --seeds=5
+  python experiments/learning_curves.py --group=pairs --seeds=3
   python experiments/learning_curves.py --draw_only
 
 Every finished run leaves `results/learning_curves/<task>-<arm>.json`: the true
@@ -17,6 +18,7 @@ import pathlib
 import sys
 import tempfile
 import time
+from typing import NamedTuple
 
 import numpy as np
 from curves import Curve, plot, random_return
@@ -28,38 +30,79 @@ from rlfb_jax.training.intervals import mean_interval, paired_difference
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / 'results' / 'learning_curves'
 
-# Arm -> flags. `logged_only` trains to the same bits as `rbrl` (a test holds it to
-# that), so the curve of `rbrl` is that control's curve too.
-ARMS = {
-  'ppo': ['--method=ppo'],
-  'rbrl': ['--method=rbrl'],
-  'rbrl_kl': ['--method=rbrl_kl'],
-  'shuffled': ['--method=rbrl_kl', '--kl_shuffled_labels=true'],
-  'rbrl_kl_strong': ['--method=rbrl_kl', '--kl_beta=0.1'],
-  'uniform': ['--method=rbrl_kl', '--kl_weights=uniform'],
-  'influence': ['--method=rbrl_kl', '--kl_mode=influence'],
-}
-DEFAULT_ARMS = 'ppo,rbrl,rbrl_kl,shuffled'
-DEFAULT_TASKS = 'cartpole_swingup,cheetah_run,walker_walk'
 
-# G_max of the rater: what a good agent of this length reaches in 50 steps. With the
-# published 50 for the walker, agents of this length see nothing but the lowest class
-# (500 labels, 5 seeds, one label above class 0), and nothing is learned.
-TASK_FLAGS = {
-  'cartpole_swingup': ['--rating_max_return=30'],
-  'cheetah_run': ['--rating_max_return=10'],
-  'walker_walk': ['--rating_max_return=20'],
-}
+class Group(NamedTuple):
+  """Arms that are drawn together.
 
-# Environment steps of each seed.
-SCALES = {
-  'quick': {
+  Attributes:
+    preset: flag file of all arms.
+    arms: name -> flags.
+    default_arms: those that run unless others are named.
+    tasks: task -> flags of all its arms.
+    steps: environment steps of each seed, by task.
+    differences: pairs of arms whose difference is reported.
+    notes: lines below the picture.
+  """
+
+  preset: str
+  arms: dict[str, list[str]]
+  default_arms: tuple[str, ...]
+  tasks: dict[str, list[str]]
+  steps: dict[str, int]
+  differences: tuple[tuple[str, str], ...]
+  notes: tuple[str, ...]
+
+
+RATINGS = Group(
+  preset='fast',
+  # `logged_only` trains to the same bits as `rbrl` (a test holds it to that), so the
+  # curve of `rbrl` is that control's curve too.
+  arms={
+    'ppo': ['--method=ppo'],
+    'rbrl': ['--method=rbrl'],
+    'rbrl_kl': ['--method=rbrl_kl'],
+    'shuffled': ['--method=rbrl_kl', '--kl_shuffled_labels=true'],
+    'rbrl_kl_strong': ['--method=rbrl_kl', '--kl_beta=0.1'],
+    'uniform': ['--method=rbrl_kl', '--kl_weights=uniform'],
+    'influence': ['--method=rbrl_kl', '--kl_mode=influence'],
+  },
+  default_arms=('ppo', 'rbrl', 'rbrl_kl', 'shuffled'),
+  # G_max of the rater: what a good agent of this length reaches in 50 steps. With the
+  # published 50 for the walker, agents of this length see nothing but the lowest
+  # class (500 labels, 5 seeds, one label above class 0), and nothing is learned.
+  tasks={
+    'cartpole_swingup': ['--rating_max_return=30'],
+    'cheetah_run': ['--rating_max_return=10'],
+    'walker_walk': ['--rating_max_return=20'],
+  },
+  steps={
     'cartpole_swingup': 256_000,
     'cheetah_run': 256_000,
     'walker_walk': 480_000,
   },
-  'paper': {},
-}
+  differences=(('rbrl_kl', 'rbrl'), ('rbrl_kl', 'shuffled')),
+  notes=('n = 4 classes; logged_only trains to the same bits as rbrl.',),
+)
+
+PAIRS = Group(
+  preset='fast_replay',
+  arms={
+    'sac': ['--method=sac'],
+    'pebble': ['--method=pebble'],
+    'surf': ['--method=surf'],
+    'rune': ['--method=rune'],
+    'mrn': ['--method=mrn'],
+    'mrn_zero': ['--method=mrn', '--mrn_zero_gradient=true'],
+  },
+  default_arms=('sac', 'pebble', 'surf', 'rune', 'mrn', 'mrn_zero'),
+  # 100 labels as published, in sessions that follow each other as much faster as the
+  # run is shorter.
+  tasks={'walker_walk': ['--pairs_session_interval=5000']},
+  steps={'walker_walk': 100_000},
+  differences=(('mrn', 'pebble'), ('mrn', 'mrn_zero'), ('surf', 'pebble')),
+  notes=('100 labels of an oracle, ten a session; the first session is at 10,000.',),
+)
+GROUPS = {'ratings': RATINGS, 'pairs': PAIRS}
 PAPER_STEPS = 4_000_000
 
 # Authors' plot of walker-walk at 4M steps (Dev1nW/Simplified-Rating-and-Preference-RL,
@@ -69,18 +112,22 @@ PUBLISHED = {'walker_walk': {'PPO at 4M, published plot': 885.0}}
 
 def arguments(argv: list[str]) -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--tasks', default=DEFAULT_TASKS, help='comma-separated')
-  parser.add_argument('--arms', default=DEFAULT_ARMS, help='of ' + ', '.join(ARMS))
+  parser.add_argument('--group', choices=GROUPS, default='ratings')
+  parser.add_argument('--tasks', default='', help="comma-separated; default: group's")
+  parser.add_argument('--arms', default='', help="comma-separated; default: group's")
   parser.add_argument('--seeds', type=int, default=5)
-  parser.add_argument('--scale', choices=SCALES, default='quick')
+  parser.add_argument('--scale', choices=('quick', 'paper'), default='quick')
   parser.add_argument('--steps', type=int, default=0, help='instead of the scale')
-  parser.add_argument('--preset', default='fast', help='flag file of all arms')
+  parser.add_argument('--preset', default='', help="flag file in place of the group's")
   parser.add_argument('--suffix', default='', help='added to file names')
   parser.add_argument('--draw_only', action='store_true')
   options = parser.parse_args(argv)
-  for arm in options.arms.split(','):
-    if arm not in ARMS:
-      parser.error(f'--arms={arm} is not one of {", ".join(ARMS)}.')
+  group = GROUPS[options.group]
+  options.tasks = options.tasks.split(',') if options.tasks else list(group.tasks)
+  options.arms = options.arms.split(',') if options.arms else list(group.default_arms)
+  for arm in options.arms:
+    if arm not in group.arms:
+      parser.error(f'--arms={arm} is not one of {", ".join(group.arms)}.')
   return options
 
 
@@ -90,13 +137,14 @@ def run_arm(task: str, arm: str, options: argparse.Namespace) -> None:
   if path.exists():
     print(f'{path.name} is there')
     return
-  steps = options.steps or SCALES[options.scale].get(task, PAPER_STEPS)
+  group, quick = GROUPS[options.group], options.scale == 'quick'
+  steps = options.steps or (group.steps[task] if quick else PAPER_STEPS)
   with tempfile.TemporaryDirectory() as folder:
     flags = [
-      f'--preset={options.preset}',
+      f'--preset={options.preset or group.preset}',
       f'--task={task}',
-      *ARMS[arm],
-      *(TASK_FLAGS.get(task, []) if options.scale == 'quick' else []),
+      *group.arms[arm],
+      *(group.tasks.get(task, []) if quick else []),
       f'--num_seeds={options.seeds}',
       f'--total_env_steps={steps}',
       '--tensorboard=false',
@@ -120,6 +168,9 @@ def run_arm(task: str, arm: str, options: argparse.Namespace) -> None:
       'episode_return': np.round(columns['episode_return'], 2).tolist(),
       'evaluation': np.round(finished.trained.evaluation, 2).tolist(),
     }
+    if finished.trained.q_error is not None:
+      error = finished.trained.q_error._asdict()
+      record['q_error'] = {k: np.round(v, 4).tolist() for k, v in error.items()}
     for name in WATCHED:
       if name in columns:
         values = np.round(columns[name].astype(float), 4)
@@ -129,8 +180,13 @@ def run_arm(task: str, arm: str, options: argparse.Namespace) -> None:
 
 
 WATCHED = (
+  'evaluation_return',
   'reward_correlation',
   'reward_accuracy',
+  'pairs_asked',
+  'meta_gradient_norm',
+  'supervised_gradient_norm',
+  'temperature',
   'class_counts',
   'labels_asked',
   'kl/action',
@@ -141,9 +197,9 @@ WATCHED = (
 )
 
 
-def load(task: str, suffix: str) -> dict[str, dict]:
+def load(group: Group, task: str, suffix: str) -> dict[str, dict]:
   records = {}
-  for arm in ARMS:
+  for arm in group.arms:
     path = RESULTS / f'{task}-{arm}{suffix}.json'
     if path.exists():
       records[arm] = json.loads(path.read_text())
@@ -152,47 +208,51 @@ def load(task: str, suffix: str) -> dict[str, dict]:
 
 def curve(record: dict) -> Curve:
   returns = np.asarray(record['episode_return'], float)
-  return Curve(np.asarray(record['env_steps']), returns)
+  ended = np.isfinite(returns).all(axis=1)
+  return Curve(np.asarray(record['env_steps'])[ended], returns[ended])
 
 
-def draw(tasks: list[str], suffix: str) -> None:
+def draw(name: str, tasks: list[str], suffix: str) -> None:
   """The picture and the tables, from the files."""
+  group = GROUPS[name]
   panels, levels, lines = {}, {}, []
   for task in tasks:
-    records = load(task, suffix)
+    records = load(group, task, suffix)
     if not records:
       continue
     panels[task] = {arm: curve(record) for arm, record in records.items()}
     random = random_return(task)
     levels[task] = {'random policy': float(random.mean()), **PUBLISHED.get(task, {})}
-    lines += table(task, records, random)
+    lines += table(group, task, records, random)
   if not panels:
     raise SystemExit('no finished arm to draw; run without --draw_only first.')
   seeds = {c.returns.shape[1] for curves in panels.values() for c in curves.values()}
   picture = plot(
-    RESULTS / f'curves{suffix}.png',
+    RESULTS / f'{name}{suffix}.png',
     panels,
     levels=levels,
     notes=[
-      f'Bands: 95 % Student intervals over {"/".join(map(str, sorted(seeds)))} seeds;'
-      ' n = 4 classes.',
-      'logged_only trains to the same bits as rbrl.',
+      f'Bands: 95 % Student intervals over {"/".join(map(str, sorted(seeds)))} seeds.',
+      *group.notes,
     ],
   )
   text = '\n'.join(lines) + '\n'
-  (RESULTS / f'table{suffix}.md').write_text(text)
+  (RESULTS / f'{name}{suffix}.md').write_text(text)
   print(text)
   print(picture)
 
 
-def table(task: str, records: dict[str, dict], random: np.ndarray) -> list[str]:
+def table(
+  group: Group, task: str, records: dict[str, dict], random: np.ndarray
+) -> list[str]:
   """Rows of Markdown: returns of each arm, and paired differences."""
   steps = max(r['env_steps'][-1] for r in records.values())
+  watched = 'labels by class' if group is RATINGS else 'Q error, standardised'
   lines = [
     f'**{task}**, {steps:,} steps',
     '',
     '| arm | seeds | training return, last 10 % | deterministic evaluation |'
-    ' labels by class |',
+    f' {watched} |',
     '|---|---|---|---|---|',
     f'| random policy | | | {mean_interval(random)} | |',
   ]
@@ -200,11 +260,12 @@ def table(task: str, records: dict[str, dict], random: np.ndarray) -> list[str]:
   for arm, record in records.items():
     finals[arm] = curve(record).final()
     evaluations[arm] = np.asarray(record['evaluation']).mean(axis=1)
+    note = label_histogram(record) if group is RATINGS else q_error(record)
     lines.append(
       f'| {arm} | {len(finals[arm])} | {mean_interval(finals[arm])} |'
-      f' {mean_interval(evaluations[arm])} | {label_histogram(record)} |'
+      f' {mean_interval(evaluations[arm])} | {note} |'
     )
-  for first, second in (('rbrl_kl', 'rbrl'), ('rbrl_kl', 'shuffled')):
+  for first, second in group.differences:
     if first in finals and second in finals:
       if finals[first].shape != finals[second].shape:
         continue
@@ -214,6 +275,14 @@ def table(task: str, records: dict[str, dict], random: np.ndarray) -> list[str]:
         f' {paired_difference(evaluations[first], evaluations[second])} | |'
       )
   return [*lines, '']
+
+
+def q_error(record: dict) -> str:
+  """Squared error of the critics against Monte-Carlo returns, mean and interval."""
+  if 'q_error' not in record:
+    return ''
+  mean, half = mean_interval(np.asarray(record['q_error']['standardised']))
+  return f'{mean:.2f} ± {half:.2f}'
 
 
 def label_histogram(record: dict) -> str:
@@ -226,12 +295,11 @@ def label_histogram(record: dict) -> str:
 
 def main() -> None:
   options = arguments(sys.argv[1:])
-  tasks = options.tasks.split(',')
   if not options.draw_only:
-    for task in tasks:
-      for arm in options.arms.split(','):
+    for task in options.tasks:
+      for arm in options.arms:
         run_arm(task, arm, options)
-  draw(tasks, options.suffix)
+  draw(options.group, options.tasks, options.suffix)
 
 
 if __name__ == '__main__':

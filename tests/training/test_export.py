@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rlfb_jax.core import networks, normalization
+from rlfb_jax.methods.algorithm import PolicyNetwork
 from rlfb_jax.training import export
 
 SEEDS, DS, DA = 3, 5, 2
@@ -34,9 +35,14 @@ def trained():
   return mlp, stats
 
 
+def _network(mlp, stats, activation='tanh'):
+  scale = jax.vmap(lambda s: s.std + normalization.NORMALIZE_EPSILON)(stats)
+  return PolicyNetwork(mlp, stats.mean, scale, 2.0, activation)
+
+
 @pytest.fixture(scope='module')
 def policy(trained):
-  return export.from_network('walker_walk', *trained, clip=2.0)
+  return export.from_network('walker_walk', _network(*trained))
 
 
 @pytest.fixture(scope='module')
@@ -92,9 +98,9 @@ def test_what_does_not_fit_is_refused(tmp_path, trained, policy):
       policy.act(np.zeros(DS), seed)
   mlp, stats = trained
   with pytest.raises(ValueError, match='make no policy'):
-    export.from_network('t', mlp, jax.tree.map(lambda x: x[:1], stats), clip=2.0)
+    export.from_network('t', _network(mlp, jax.tree.map(lambda x: x[:1], stats)))
   with pytest.raises(ValueError, match='activation=gelu'):
-    export.from_network('t', mlp, stats, clip=2.0, activation='gelu')
+    export.from_network('t', _network(mlp, stats, 'gelu'))
   with pytest.raises(ValueError, match='holds no policy'):
     export.load_policy(tmp_path)
 
