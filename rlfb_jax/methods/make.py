@@ -297,8 +297,14 @@ def check(config: Config, env: Environment) -> None:
     _check_segment('feedback', config.feedback.segment_steps, env)
     plan.segment_return_scale(config, env)
   if recipe.compares:
-    margins = 2 * config.surf.margin if SURF in recipe.add else 0
-    _check_segment('pairs', config.pairs.segment_steps + margins, env)
+    _check_segment('pairs', config.pairs.segment_steps, env)
+    stored = config.pairs.segment_steps + 2 * config.surf.margin
+    if SURF in recipe.add and stored > env.episode_length:
+      raise ValueError(
+        f'--surf_margin={config.surf.margin} on both sides of clips of'
+        f' {config.pairs.segment_steps} steps must not exceed the'
+        f' {env.episode_length} steps of an episode of {env.name}.'
+      )
   plan.sessions(config, env)
   if KL in recipe.add:
     check_repulsion(config.kl, config.rating.num_classes)
@@ -315,8 +321,8 @@ def check(config: Config, env: Environment) -> None:
 def _check_segment(section: str, steps: int, env: Environment) -> None:
   if steps > env.episode_length:
     raise ValueError(
-      f'--{section}_segment_steps makes clips of {steps} steps, which must not exceed'
-      f' the {env.episode_length} steps of an episode of {env.name}.'
+      f'--{section}_segment_steps={steps} must not exceed the {env.episode_length} steps'
+      f' of an episode of {env.name}.'
     )
 
 
