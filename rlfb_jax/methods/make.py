@@ -321,8 +321,8 @@ def check(config: Config, env: Environment) -> None:
 def _check_segment(section: str, steps: int, env: Environment) -> None:
   if steps > env.episode_length:
     raise ValueError(
-      f'--{section}_segment_steps={steps} must not exceed the {env.episode_length} steps'
-      f' of an episode of {env.name}.'
+      f'--{section}_segment_steps={steps} must not exceed the {env.episode_length}'
+      f' steps of an episode of {env.name}.'
     )
 
 

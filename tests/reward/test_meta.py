@@ -95,6 +95,13 @@ def both_gradients(how):
   return compute
 
 
+@jax.jit
+def by_reward(parts, r, pairs, learning_rate=STEP['learning_rate']):
+  """By both routes, of the rewards themselves."""
+  batch = meta.OuterBatch(pairs, None)
+  return both(lambda p: p, r, batch, parts, learning_rate=learning_rate)
+
+
 def close(a, b, rtol=1e-9):
   for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
     np.testing.assert_allclose(x, y, rtol=rtol, atol=1e-14)
@@ -104,7 +111,7 @@ def test_derivative_by_each_reward_matches_float64_differences():
   parts = problem()
   critic, _, obs, action, continuation, pairs, _ = parts
   r = jnp.linspace(-1.0, 1.0, B)
-  closed, autodiff = both(lambda p: p, r, meta.OuterBatch(pairs, None), parts)
+  closed, autodiff = by_reward(parts, r, pairs)
   close(closed, autodiff)
   layers = [
     [tuple(np.asarray(x[c]) for x in layer) for layer in critic] for c in range(2)
@@ -187,15 +194,14 @@ def test_members_get_a_third_each():
     )
 
   one = jax.tree.map(lambda x: x[0], params)
-  whole = both(first_alone, one, batch, parts)[0].gradient
+  whole = jax.jit(lambda p: both(first_alone, p, batch, parts)[0])(one).gradient
   for k in range(3):
     close(jax.tree.map(lambda x, k=k: 3 * x[k], of_mean), whole)
 
 
 def test_step_of_size_zero_teaches_exactly_nothing():
   parts = problem()
-  batch = meta.OuterBatch(parts[5], parts[6])
-  closed, autodiff = both(lambda p: p, jnp.ones(B), batch, parts, learning_rate=0.0)
+  closed, autodiff = by_reward(parts, jnp.ones(B), parts[5], 0.0)
   np.testing.assert_array_equal(closed.gradient, 0.0)
   np.testing.assert_array_equal(autodiff.gradient, 0.0)
   assert float(closed.loss) > 0
@@ -208,12 +214,10 @@ def test_sign_flips_with_the_labels_where_predictions_are_one_half():
   pairs = parts[5]
   r = -parts[4]  # No error: the critics stay at zero, and so do all scores.
   flipped = pairs._replace(label=1 - pairs.label)
-  a, b = (
-    both(lambda p: p, r, meta.OuterBatch(x, None), parts)[0] for x in (pairs, flipped)
-  )
+  a, b = (by_reward(parts, r, x)[0] for x in (pairs, flipped))
   assert np.abs(np.asarray(a.gradient)).max() > 1e-4
   close(a.gradient, -b.gradient)
   np.testing.assert_allclose(a.loss, 0.1 * 2 * np.log(2))
   equal = pairs._replace(label=jnp.full(M, 0.5))
-  c = both(lambda p: p, r, meta.OuterBatch(equal, None), parts)[0]
+  c = by_reward(parts, r, equal)[0]
   np.testing.assert_allclose(c.gradient, 0.0, atol=1e-16)
