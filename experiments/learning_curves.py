@@ -62,7 +62,11 @@ RATINGS = Group(
     'rbrl': ['--method=rbrl'],
     'rbrl_kl': ['--method=rbrl_kl'],
     'shuffled': ['--method=rbrl_kl', '--kl_shuffled_labels=true'],
-    'rbrl_kl_strong': ['--method=rbrl_kl', '--kl_beta=0.1'],
+    'rbrl_kl_strong': [
+      '--method=rbrl_kl',
+      '--kl_beta=0.1',
+      '--kl_gradient_budget=0.1',
+    ],
     'uniform': ['--method=rbrl_kl', '--kl_weights=uniform'],
     'influence': ['--method=rbrl_kl', '--kl_mode=influence'],
   },
@@ -97,8 +101,8 @@ PAIRS = Group(
   default_arms=('sac', 'pebble', 'surf', 'rune', 'mrn', 'mrn_zero'),
   # 100 labels as published, in sessions that follow each other as much faster as the
   # run is shorter.
-  tasks={'walker_walk': ['--pairs_session_interval=5000']},
-  steps={'walker_walk': 100_000},
+  tasks={'walker_walk': ['--pairs_session_interval=2500']},
+  steps={'walker_walk': 60_000},
   differences=(('mrn', 'pebble'), ('mrn', 'mrn_zero'), ('surf', 'pebble')),
   notes=('100 labels of an oracle, ten a session; the first session is at 10,000.',),
 )

@@ -249,8 +249,13 @@ def make_off_policy(
     learned, metrics = outer.step(
       state.feedback, state.agent, batch, next_values, outer_key
     )
-    members = feedback.members(learned, batch.obs, batch.action)
-    rewards = feedback.pay(members, state.env_steps)
+    before, rewards = (
+      feedback.pay(feedback.members(s, batch.obs, batch.action), state.env_steps)
+      for s in (state.feedback, learned)
+    )
+    # How far the step has moved what the agent is paid, beside how much that varies.
+    metrics['meta_reward_change'] = jnp.sqrt(jnp.mean(jnp.square(rewards - before)))
+    metrics['meta_reward_std'] = jnp.std(before)
     targets = td_targets(
       rewards,
       next_values,

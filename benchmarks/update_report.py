@@ -1,0 +1,281 @@
+"""Tables from the raw samples of `updates.py`, as Markdown.
+
+python benchmarks/update_report.py benchmarks/results/updates.json
+"""
+
+import json
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+from measure import Summary, summarize
+from report import table
+
+Results = dict[str, Any]
+
+# Milliseconds per SAC update on two cores of the same class, at 256x2 with batch 256
+# and 1024x2 with batch 1024; low and high where it varied.
+PUBLISHED_UPDATES = (
+  ('brax SAC', (2.2, 2.2), (82, 82), 'brax 0.14.2 on jax'),
+  ('sbx SAC', (2.2, 2.2), (98, 98), 'sbx on jax'),
+  ('SB3 SAC', (9, 9), (235, 235), 'stable-baselines3 on PyTorch'),
+  ("MRN's authors", (6, 9), (212, 252), 'released code of Liu et al. 2022, PyTorch'),
+)
+# Milliseconds of MRN's released code at walker's sizes: PyTorch's MKL as it is, and
+# with MKL's fast path on processors that are not Intel's.
+PUBLISHED_PARTS = (
+  ('bi-level step', 645, 288),
+  ('pass over 100 labels', 160, 84),
+  ('relabelling 100,000', 625, 296),
+)
+
+
+def markdown(results: Results) -> str:
+  """All tables that the samples give."""
+  parts = [
+    _circumstances(results),
+    '## One update',
+    _updates(results),
+    '## One environment step with its update',
+    _iterations(results),
+    "## MRN's bi-level step",
+    _bilevel(results),
+    '## The reward model',
+    _reward(results),
+    '## Whole runs on walker',
+    _runs(results),
+    '## Beside published figures',
+    _published(results),
+  ]
+  return '\n\n'.join(part for part in parts if part) + '\n'
+
+
+def summary(results: Results, size: str, name: str) -> Summary | None:
+  """Milliseconds per unit; None where it was not measured."""
+  for group in results['groups']:
+    if group['size'] == size and name in group['seconds']:
+      return summarize([1e3 * s for s in group['seconds'][name]])
+  return None
+
+
+def ratio(results: Results, size: str, above: str, below: str) -> Summary | None:
+  """Of two names; round by round where they took turns, else of medians."""
+  for group in results['groups']:
+    seconds = group['seconds']
+    if group['size'] == size and above in seconds and below in seconds:
+      pairs = zip(seconds[above], seconds[below], strict=True)
+      return summarize([a / b for a, b in pairs])
+  one, other = summary(results, size, above), summary(results, size, below)
+  if one is None or other is None:
+    return None
+  return Summary(one.median / other.median, one.low / other.high, one.high / other.low)
+
+
+def gflops(results: Results, size: str, name: str) -> float | None:
+  """Rate of products, 1e9 floating-point operations per second."""
+  found, flops = summary(results, size, name), results['flops'].get(f'{size} {name}')
+  return flops / found.median / 1e6 if found and flops else None
+
+
+def run_seconds(results: Results) -> dict[str, dict[str, float]]:
+  """Whole runs put together from measured parts, seconds by method and part.
+
+  Empty where a part is missing. Sessions are counted with all passes that they may
+  make, which is the most that they can take; choosing and answering the questions
+  is left out.
+  """
+  main, plans = results['main_size'], results['plans']
+  ms = {}
+  wanted = ('sac', 'sac step', 'pebble', 'random actions', 'pebble explore', 'bi-level')
+  sizes = sorted(results['relabelled'])
+  names = [f'relabelling {rows:,}' for rows in sizes]
+  for name in (*wanted, 'pass over 100 labels', *names):
+    found = summary(results, main, name)
+    if found is None:
+      return {}
+    ms[name] = found.median
+  curve = [0.0, *(ms[name] for name in names)]
+
+  def relabel(rows: list[int]) -> float:
+    return float(np.sum(np.interp(rows, [0, *sizes], curve)))
+
+  found = {}
+  for method, plan in plans.items():
+    on_truth = method == 'sac'
+    step = ms['sac step'] if on_truth else ms['pebble']
+    learns = plan['total'] - plan['random'] - plan['explore']
+    parts = {
+      'random actions': plan['random'] * ms['random actions'],
+      'exploration': plan['explore'] * ms['pebble explore'],
+      'learning': learns * step,
+      'catching up': plan['catch_up'] * ms['sac'],
+      'reward passes': plan['passes'] * len(plan['sessions']) * _pass(results),
+      'relabelling': relabel(plan['sessions']) + relabel(plan['outer']),
+      'bi-level steps': len(plan['outer']) * ms['bi-level'],
+    }
+    found[method] = {name: value / 1e3 for name, value in parts.items()}
+  return found
+
+
+def _pass(results: Results) -> float:
+  """A pass over the labels of a run, at most 100: one padded minibatch, always."""
+  found = summary(results, results['main_size'], 'pass over 100 labels')
+  assert found is not None
+  return found.median
+
+
+def _circumstances(results: Results) -> str:
+  versions = {k: v for k, v in results['versions'].items() if v}
+  said = ', '.join(f'{name} {version}' for name, version in versions.items())
+  sizes = '; '.join(f'{name}: {text}' for name, text in results['sizes'].items())
+  return '\n\n'.join(
+    [
+      '# Off-policy updates',
+      f'`{" ".join(results["command"])}`, {results["started"]},'
+      f' {results.get("minutes", 0)} minutes.',
+      f'{results["processor"]}, {results["cores"]} cores, load average'
+      f' {results["load_average"]:.2f} before. {said}.',
+      f'Sizes: {sizes}. Milliseconds, medians [smallest-largest] over rounds in which'
+      ' what is compared takes turns. Shares are the time of the plain float32 matrix'
+      ' products of the same shapes, counted as in `update_products.py`, over the time'
+      ' of the whole. Programs compiled while the clock ran:'
+      f' {sum(group["compiled"] for group in results["groups"])} (wanted: 0).',
+    ]
+  )
+
+
+def _cell(value: Summary | None, digits: int = 2) -> str:
+  return value.text(digits) if value else ''
+
+
+def _percent(value: Summary | None) -> str:
+  if value is None:
+    return ''
+  return f'{value.median:.0%} [{value.low:.0%}-{value.high:.0%}]'
+
+
+def _updates(results: Results) -> str:
+  rows = []
+  for size, text in results['sizes'].items():
+    many = f'sac, {results["seeds"]} seeds'
+    for name in ('sac', 'ddpg', many):
+      took = summary(results, size, name)
+      if took is None:
+        continue
+      agent = 'sac' if name == many else name
+      alone = f'products {agent}'
+      rate = gflops(results, size, alone)
+      share = ratio(results, size, alone, name)
+      row = [size, text, name, took.text(2), _cell(summary(results, size, alone))]
+      rows.append([*row, f'{rate:.0f}' if rate else '', _percent(share)])
+  head = ('', 'networks', 'agent', 'ms per update of a seed', 'products alone, ms')
+  return table((*head, 'GFLOP/s', 'share of the rate'), rows)
+
+
+def _iterations(results: Results) -> str:
+  rows = []
+  for size in results['sizes']:
+    step, pebble = (summary(results, size, name) for name in ('sac step', 'pebble'))
+    if step is None or pebble is None:
+      continue
+    against = ratio(results, size, 'pebble', 'sac step')
+    rows.append([size, step.text(2), pebble.text(2), _cell(against)])
+  return table(('', 'SAC, ms', 'PEBBLE, ms', 'PEBBLE / SAC'), rows)
+
+
+def _bilevel(results: Results) -> str:
+  rows = []
+  for size in results['sizes']:
+    took = summary(results, size, 'bi-level')
+    bare = summary(results, size, 'bi-level, nothing measured')
+    if took is None or bare is None:
+      continue
+    names = {
+      n: None for g in results['groups'] if g['size'] == size for n in g['seconds']
+    }
+    for name in names:
+      if name.startswith('bi-level'):
+        multiple = ratio(results, size, name, 'sac')
+        found = summary(results, size, name)
+        rows.append([size, name, _cell(found), _cell(multiple)])
+    share = 1 - bare.median / took.median
+    rows.append(
+      [size, 'share of measuring the supervised gradient', f'{share:.0%}', '']
+    )
+  return table(('', '', 'ms', 'of a SAC update'), rows)
+
+
+def _reward(results: Results) -> str:
+  main = results['main_size']
+  rows = []
+  for name, (alone, multiple) in results['reward_products'].items():
+    took, product = summary(results, main, name), summary(results, main, alone)
+    if took is None or product is None:
+      continue
+    share = multiple * product.median / took.median
+    rate = gflops(results, main, alone)
+    rows.append([name, took.text(1), f'{multiple * product.median:.1f}'])
+    rows[-1] += [f'{rate:.0f}' if rate else '', f'{share:.0%}']
+  body = table(('', 'ms', 'products, ms', 'GFLOP/s', 'share of the rate'), rows)
+  said = (
+    'Products are measured for one minibatch or one chunk of rows and multiplied by'
+    ' the real pairs or rows; the padding of a minibatch is part of our time only.'
+  )
+  return f'{body}\n\n{said}' if rows else ''
+
+
+def _runs(results: Results) -> str:
+  runs = run_seconds(results)
+  if not runs:
+    return ''
+  total = {method: sum(parts.values()) for method, parts in runs.items()}
+  names = list(next(iter(runs.values())))
+  rows = [
+    [
+      method,
+      *(f'{parts[name]:,.0f}' for name in names),
+      f'{total[method] / 3600:.2f}',
+      f'{total[method] / total["sac"]:.3f}',
+    ]
+    for method, parts in runs.items()
+  ]
+  plan = results['plans']
+  counts = '; '.join(
+    f'{method}: {len(p["sessions"])} sessions, {len(p["outer"])} bi-level steps'
+    for method, p in plan.items()
+  )
+  said = (
+    'Measured: one step of each kind, one update, one pass, one bi-level step, and'
+    f' relabelling {" and ".join(f"{n:,}" for n in results["relabelled"])} transitions.'
+    f' Multiplied: by the counts of the presets ({counts}), each relabelling at the'
+    ' number of transitions held then, between the measured points along a line. Each'
+    ' session makes all passes that it may, the most that it can take. Left out:'
+    ' choosing and answering questions, evaluation, compilation.'
+  )
+  head = ['seconds of', *names, 'hours', 'of sac']
+  return f'{table(head, rows)}\n\n{said}'
+
+
+def _published(results: Results) -> str:
+  small, large = (summary(results, size, 'sac') for size in ('small', 'walker'))
+  rows = [['this', _cell(small), _cell(large, 0), 'this run']]
+  for name, *figures, source in PUBLISHED_UPDATES:
+    cells = [f'{a:g}' if a == b else f'{a:g}-{b:g}' for a, b in figures]
+    rows.append([name, *cells, source])
+  head = ('ms per SAC update', '256x2, batch 256', '1024x2, batch 1024', 'source')
+  first = table(head, rows)
+  rows = []
+  for name, plain, fast in PUBLISHED_PARTS:
+    found = summary(results, 'walker', name.replace(' step', ''))
+    rows.append([name, _cell(found, 0), str(plain), str(fast)])
+  head = ('ms, walker', 'this', "MRN's authors", "authors, MKL's fast path")
+  said = (
+    'Published figures are of processors of the same class with two cores, not of this'
+    ' run; an empty cell was not measured.'
+  )
+  return f'{first}\n\n{table(head, rows)}\n\n{said}'
+
+
+if __name__ == '__main__':
+  print(markdown(json.loads(pathlib.Path(sys.argv[1]).read_text())))

@@ -1,0 +1,280 @@
+"""What `updates.py` times: updates, iterations, bi-level steps, fits, relabelling."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import update_products
+from taking_turns import Piece
+from workloads import Training
+
+from rlfb_jax import envs, methods
+from rlfb_jax.agents.ddpg import DDPGOptions, make_ddpg
+from rlfb_jax.agents.off_policy import OffPolicyAgent, update
+from rlfb_jax.agents.sac import SACOptions, make_sac
+from rlfb_jax.bin import train
+from rlfb_jax.core import replay as replay_lib
+from rlfb_jax.core.batching import one_seed_at_a_time
+from rlfb_jax.core.replay import Replay
+from rlfb_jax.core.types import Key
+from rlfb_jax.feedback.clips import Clip
+from rlfb_jax.feedback.preferences import append, init_preferences
+from rlfb_jax.methods.off_policy_parts import transitions_of
+from rlfb_jax.reward.fit import make_fit
+from rlfb_jax.reward.model import make_reward_model
+from rlfb_jax.reward.options import RewardOptions
+from rlfb_jax.reward.preferences import PreferenceLossOptions
+from rlfb_jax.training import loop
+
+# Rows to draw batches from: what is drawn matters, how many there are does not.
+REPLAY_ROWS = 20_000
+
+
+class Size(NamedTuple):
+  """An agent's shapes.
+
+  Attributes:
+    name: as in the tables.
+    hidden_size: width of actor and critics.
+    hidden_layers: their hidden layers.
+    batch_size: B.
+    observation_size: ds.
+    action_size: da.
+  """
+
+  name: str
+  hidden_size: int
+  hidden_layers: int
+  batch_size: int
+  observation_size: int
+  action_size: int
+
+  @property
+  def hidden(self) -> list[int]:
+    """Widths of the hidden layers."""
+    return [self.hidden_size] * self.hidden_layers
+
+  @property
+  def text(self) -> str:
+    """As in `1024x2, batch 1024`."""
+    return f'{self.hidden_size}x{self.hidden_layers}, batch {self.batch_size}'
+
+  @property
+  def shape_options(self) -> dict[str, int]:
+    """Options of an agent."""
+    names = 'hidden_size', 'hidden_layers', 'batch_size'
+    return {name: getattr(self, name) for name in names}
+
+
+def update_products_of(agent: str, size: Size) -> Piece:
+  """The products of one update of 'sac' or 'ddpg'."""
+  passes = passes_of(agent, size)
+  run = update_products.make_products(passes, size.batch_size)
+  return Piece(f'products {agent}', run)
+
+
+def passes_of(agent: str, size: Size) -> list[update_products.Pass]:
+  """What one update multiplies."""
+  of = {'sac': update_products.sac_update, 'ddpg': update_products.ddpg_update}
+  return of[agent](size.observation_size, size.action_size, size.hidden)
+
+
+def updates(agent: str, size: Size, num_seeds: int) -> Piece:
+  """Updates in a compiled loop, each on a batch drawn from a replay buffer.
+
+  The samples are seconds per update of one seed; seeds are visited as in training.
+  """
+  made = _agent(agent, size)
+  widths = size.observation_size, size.action_size, size.observation_size, 1, 1
+  replay = _random_replay(REPLAY_ROWS, widths, 1)
+  states = jax.jit(jax.vmap(made.init))(loop.seed_keys(0, num_seeds))
+
+  def seed(state: Any, key: Key, replay: Replay, count: jax.Array) -> Any:
+    def one(i: jax.Array, state: Any) -> Any:
+      draw_key, update_key = jax.random.split(jax.random.fold_in(key, i))
+      index = replay_lib.draw(draw_key, replay, (size.batch_size,))
+      fields, pay = replay_lib.gather(replay, index)
+      batch = transitions_of(fields)
+      return update(made, state, batch, pay[:, 0], update_key, i)[0]
+
+    return jax.lax.fori_loop(0, count, one, state)
+
+  program = jax.jit(
+    jax.vmap(one_seed_at_a_time(seed), in_axes=(0, 0, None, None)), donate_argnums=0
+  )
+  held = [states]
+  keys = loop.seed_keys(1, num_seeds)
+
+  def run(n: int) -> None:
+    held[0] = jax.block_until_ready(program(held[0], keys, replay, jnp.int32(n)))
+
+  name = agent if num_seeds == 1 else f'{agent}, {num_seeds} seeds'
+  # A call copies all seeds' states once, which a chunk of training does not notice.
+  return Piece(name, run, per=num_seeds, least=1 if num_seeds == 1 else 5)
+
+
+def _agent(agent: str, size: Size) -> OffPolicyAgent:
+  sizes = size.observation_size, size.action_size
+  if agent == 'sac':
+    return make_sac(SACOptions(**size.shape_options), *sizes)
+  return make_ddpg(DDPGOptions(**size.shape_options), *sizes)
+
+
+def _random_replay(rows: int, widths: Sequence[int], pay_width: int) -> Replay:
+  """A full buffer of Normal numbers, in which nothing ever ends."""
+  key = jax.random.key(2)
+  replay = replay_lib.init_replay(rows, widths, pay_width)
+  noise = jax.random.normal(key, replay.rows.shape).at[:, -2:].set(0.0)
+  pay = jax.random.normal(jax.random.fold_in(key, 1), replay.pay.shape)
+  return replay.replace(rows=noise, pay=pay, filled=jnp.int32(rows))
+
+
+def make_config(
+  method: str, size: Size, chunk_steps: int, capacity: int, *flags: str
+) -> methods.Config:
+  """What `rlfb-train` would run, in smaller chunks and with a smaller buffer."""
+  sizes = [f'--sac_{name}={value}' for name, value in size.shape_options.items()]
+  return train.parse(
+    [
+      f'--preset={"pebble_walker" if method == "sac" else method + "_walker"}',
+      f'--method={method}',
+      f'--replay_chunk_steps={chunk_steps}',
+      f'--replay_capacity={capacity}',
+      *sizes,
+      *flags,
+    ]
+  )
+
+
+def iterations(method: str, size: Size, chunk_steps: int, phase: str) -> Piece:
+  """Environment step, label and update: chunks of the run itself."""
+  config = make_config(method, size, chunk_steps, REPLAY_ROWS)
+  training = Training(envs.make('walker_walk', engine='native'), config, 1)
+  for _ in range(-(-size.batch_size // chunk_steps)):
+    training.chunk('random')
+
+  def run(n: int) -> None:
+    for _ in range(n):
+      training.chunk(phase)
+
+  name = {'learn': method, 'random': 'random actions'}.get(phase, f'{method} {phase}')
+  return Piece(name, run, per=chunk_steps)
+
+
+def bilevel_step(size: Size, rows: int, relabels: bool, measures: bool) -> Piece:
+  """MRN's event between two chunks, over a full buffer and a full store.
+
+  Args:
+    size: of SAC.
+    rows: transitions to relabel.
+    relabels: whether they are, or batches are labelled as they are drawn.
+    measures: whether the supervised gradient is measured beside the outer one.
+  """
+  config = make_config(
+    'mrn',
+    size,
+    1000,
+    rows,
+    f'--replay_fresh_labels={str(not relabels).lower()}',
+    f'--mrn_measure_supervised={str(measures).lower()}',
+  )
+  env = envs.make('walker_walk', engine='native')
+  functions = loop.compile_algorithm(methods.make(config, env))
+  state = functions.init(loop.seed_keys(0, 1))
+  full = _random_replay(rows, state.replay.widths, state.replay.pay.shape[-1])
+  state = state.replace(replay=jax.tree.map(lambda x: x[None], full))
+  answers, pairs = state.feedback.answers, state.feedback.answers.pairs
+  asked = pairs.asked
+  labels = jnp.arange(asked.label.shape[1], dtype=jnp.float32)[None] % 2
+  asked = asked.replace(label=labels, count=jnp.full((1,), labels.size, jnp.int32))
+  answers = answers._replace(pairs=pairs.replace(asked=asked))
+  held = [state.replace(feedback=state.feedback.replace(answers=answers))]
+
+  def run(n: int) -> None:
+    for _ in range(n):
+      held[0], _ = functions.events['outer_step'](held[0])
+    jax.block_until_ready(held[0])
+
+  name = 'bi-level'
+  name += f', relabelling {rows:,}' if relabels else ''
+  name += '' if measures else ', nothing measured'
+  return Piece(name, run)
+
+
+def reward_fit(
+  reward: RewardOptions, size: Size, labels: int, segment_steps: int, passes: int
+) -> Piece:
+  """Passes of the reward model over random answers about pairs."""
+  # No pass is accurate enough to end the fit.
+  options = dataclasses.replace(reward, max_passes=passes, stop_accuracy=1.0)
+  sizes = size.observation_size, size.action_size, 1
+  keys = jax.random.split(jax.random.key(3), 8)
+
+  def side(keys: jax.Array) -> Clip:
+    shapes = [(labels, segment_steps, width) for width in sizes]
+    return Clip(*(jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)))
+
+  store = append(
+    init_preferences(labels, segment_steps, *sizes),
+    side(keys[:3]),
+    side(keys[3:6]),
+    jax.random.bernoulli(keys[6], 0.5, (labels,)).astype(jnp.float32),
+    jnp.zeros(labels, bool),
+    env_steps=0,
+  )
+  fit = jax.jit(make_fit(options, None, PreferenceLossOptions()))
+  model = make_reward_model(options, *sizes[:2]).init(keys[7])
+
+  def run(n: int) -> None:
+    for _ in range(n):
+      _, metrics = jax.block_until_ready(fit(keys[7], model, None, store, None))
+    if int(metrics['reward_passes']) != passes:
+      raise RuntimeError(f'{metrics["reward_passes"]} passes were made, not {passes}.')
+
+  return Piece(f'pass over {labels:,} labels', run, per=passes)
+
+
+def reward_products(
+  reward: RewardOptions, size: Size, rows: int, trains: bool
+) -> Piece:
+  """What all members multiply for so many rows."""
+  passes = reward_passes(reward, size, trains)
+  name = 'products of training' if trains else 'products of relabelling'
+  return Piece(name, update_products.make_products(passes, rows))
+
+
+def reward_passes(
+  reward: RewardOptions, size: Size, trains: bool
+) -> list[update_products.Pass]:
+  """Every member once, backwards too where it is trained."""
+  inputs = size.observation_size + size.action_size
+  hidden = [reward.hidden_size] * reward.hidden_layers
+  one = update_products.Pass((inputs, *hidden, 1), weights=trains)
+  return [one] * reward.ensemble_size
+
+
+def relabelling(reward: RewardOptions, size: Size, rows: Sequence[int]) -> list[Piece]:
+  """Rewriting what so many transitions are paid, in a buffer as large as the most."""
+  widths = size.observation_size, size.action_size, size.observation_size, 1, 1
+  model = make_reward_model(reward, *widths[:2])
+  state = model.init(jax.random.key(4))
+
+  def one(replay: Replay, state: Any) -> Replay:
+    return replay_lib.relabel(
+      replay, lambda fields: model.r_hat_members(state, fields[0], fields[1]).T
+    )
+
+  program = jax.jit(one, donate_argnums=0)
+  held = [_random_replay(max(rows), widths, reward.ensemble_size)]
+
+  def piece(count: int) -> Piece:
+    def run(n: int) -> None:
+      for _ in range(n):
+        held[0] = program(held[0].replace(filled=jnp.int32(count)), state)
+      jax.block_until_ready(held[0])
+
+    return Piece(f'relabelling {count:,}', run)
+
+  return [piece(count) for count in rows]

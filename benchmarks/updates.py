@@ -1,0 +1,292 @@
+"""What an off-policy update costs, and how much of that is matrix products.
+
+  python benchmarks/updates.py              # everything, about 8 minutes
+  python benchmarks/updates.py --only=updates,steps
+  python benchmarks/updates.py --quick      # sizes for tests, numbers worthless
+
+Measured are updates of SAC and DDPG at three sizes, one iteration of SAC and of PEBBLE
+(environment step, label and update), MRN's bi-level step, a pass of the reward's fit,
+and relabelling; each takes turns with the plain matrix products of its shapes. Whole
+runs are put together from these parts.
+
+Raw samples go to `--out` as they come; the tables beside it, as Markdown, are made
+from that file alone (`python benchmarks/update_report.py FILE`). Nothing else should
+run meanwhile.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import update_products
+import update_report
+import update_workloads as workloads
+from measure import Compilations
+from taking_turns import Piece, Progress, take_turns
+from update_workloads import Size
+
+from rlfb_jax import envs, methods
+from rlfb_jax.bin import train
+from rlfb_jax.reward.options import RewardOptions
+from rlfb_jax.training import manifest
+
+PARTS = ('updates', 'steps', 'bilevel', 'reward')
+SIZES = (
+  Size('walker', 1024, 2, 1024, 24, 6),
+  Size('metaworld', 256, 3, 512, 39, 4),
+  Size('small', 256, 2, 256, 24, 6),
+)
+QUICK_SIZES = (Size('walker', 16, 2, 16, 24, 6),)
+SEEDS = 10
+SEGMENT_STEPS = 50
+
+
+class Scale(NamedTuple):
+  """How much is measured.
+
+  Attributes:
+    sizes: the first is the one that whole runs are put together for.
+    stepped: names of the sizes whose iterations and bi-level steps are timed.
+    seeds: of the many-seed update.
+    labels: of the reward's fit, and the passes in one call.
+    relabelled: transitions, ascending.
+    chunk_steps: iterations in one chunk, by size.
+    seconds: factor of all budgets.
+  """
+
+  sizes: Sequence[Size]
+  stepped: Sequence[str]
+  seeds: int
+  labels: dict[int, int]
+  relabelled: tuple[int, ...]
+  chunk_steps: dict[str, int]
+  seconds: float
+
+
+FULL = Scale(
+  sizes=SIZES,
+  stepped=('walker', 'small'),
+  seeds=SEEDS,
+  labels={100: 5, 1000: 2},
+  relabelled=(100_000, 1_000_000),
+  chunk_steps={'walker': 20, 'small': 200},
+  seconds=1.0,
+)
+QUICK = Scale(
+  sizes=QUICK_SIZES,
+  stepped=('walker',),
+  seeds=2,
+  labels={100: 1},
+  relabelled=(1_000, 2_000),
+  chunk_steps={'walker': 20},
+  seconds=0.002,
+)
+
+
+class Group(NamedTuple):
+  """Pieces that take turns: made only when their turn comes, dropped after it."""
+
+  label: str
+  size: Size
+  make: Callable[[], list[Piece]]
+  budget: float
+
+
+def groups(scale: Scale, parts: Sequence[str]) -> list[Group]:
+  """All that is to be measured, in order."""
+  found = []
+
+  def add(label: str, size: Size, make: Callable[[], list[Piece]], budget: float):
+    found.append(Group(label, size, make, budget * scale.seconds))
+
+  for size in scale.sizes:
+    large = size.hidden_size >= 1024
+    if 'updates' in parts:
+
+      def one_seed(size: Size = size) -> list[Piece]:
+        agents = 'sac', 'ddpg'
+        return [workloads.updates(agent, size, 1) for agent in agents] + [
+          workloads.update_products_of(agent, size) for agent in agents
+        ]
+
+      def many_seeds(size: Size = size) -> list[Piece]:
+        return [
+          workloads.updates('sac', size, scale.seeds),
+          workloads.update_products_of('sac', size),
+        ]
+
+      add('updates', size, one_seed, 24 if large else 12)
+      add('updates of many seeds', size, many_seeds, 24 if large else 8)
+    if size.name not in scale.stepped:
+      continue
+    steps = scale.chunk_steps[size.name]
+    main = size == scale.sizes[0]
+    if 'steps' in parts:
+
+      def iterations(size: Size = size, steps: int = steps) -> list[Piece]:
+        truth = workloads.iterations('sac', size, steps, 'learn')
+        learned = workloads.iterations('pebble', size, steps, 'learn')
+        return [truth._replace(name='sac step'), learned]
+
+      def before(size: Size = size, steps: int = steps) -> list[Piece]:
+        phases = 'random', 'explore'
+        return [workloads.iterations('pebble', size, steps, p) for p in phases]
+
+      add('iterations', size, iterations, 40 if large else 10)
+      if main:
+        add('iterations before labels', size, before, 10)
+    if 'bilevel' in parts:
+
+      def bilevel(size: Size = size) -> list[Piece]:
+        rows = scale.relabelled[0]
+        wanted = ((False, True), (False, False), (True, True))
+        steps = [workloads.bilevel_step(size, rows, r, m) for r, m in wanted]
+        # Under another name: the update's own group is the one that is reported.
+        return [*steps, workloads.updates('sac', size, 1)]
+
+      add('bi-level steps', size, bilevel, 16 if large else 8)
+  if 'reward' in parts:
+    size = scale.sizes[0]
+    reward = reward_options()
+
+    def fits() -> list[Piece]:
+      rows = 2 * SEGMENT_STEPS * reward.minibatch_size
+      return [
+        *(
+          workloads.reward_fit(reward, size, labels, SEGMENT_STEPS, passes)
+          for labels, passes in scale.labels.items()
+        ),
+        workloads.reward_products(reward, size, rows, trains=True),
+      ]
+
+    def relabelling() -> list[Piece]:
+      rows = workloads.replay_lib.CHUNK_ROWS
+      return [
+        *workloads.relabelling(reward, size, scale.relabelled),
+        workloads.reward_products(reward, size, rows, trains=False),
+      ]
+
+    add('reward fits', size, fits, 24)
+    add('relabelling', size, relabelling, 16)
+  return found
+
+
+def reward_options() -> RewardOptions:
+  """Of PEBBLE's preset."""
+  return train.parse(['--preset=pebble_walker']).reward
+
+
+def products_facts(scale: Scale) -> dict[str, Any]:
+  """Which products belong to which part, how many times, and their operations."""
+  reward, main = reward_options(), scale.sizes[0]
+  flops = {
+    f'{size.name} products {agent}': update_products.count_flops(
+      workloads.passes_of(agent, size), size.batch_size
+    )
+    for size in scale.sizes
+    for agent in ('sac', 'ddpg')
+  }
+  chunk = workloads.replay_lib.CHUNK_ROWS
+  belonging = {}
+  for name, trains, rows in (
+    ('products of training', True, 2 * SEGMENT_STEPS * reward.minibatch_size),
+    ('products of relabelling', False, chunk),
+  ):
+    passes = workloads.reward_passes(reward, main, trains)
+    flops[f'{main.name} {name}'] = update_products.count_flops(passes, rows)
+    parts = (
+      {f'pass over {n:,} labels': n / reward.minibatch_size for n in scale.labels}
+      if trains
+      else {f'relabelling {n:,}': n / chunk for n in scale.relabelled}
+    )
+    belonging |= {part: (name, times) for part, times in parts.items()}
+  return {'flops': flops, 'reward_products': belonging}
+
+
+def plans() -> dict[str, dict[str, Any]]:
+  """What whole runs of the presets are made of; nothing is run."""
+  found = {}
+  for method in ('sac', 'pebble', 'mrn'):
+    preset = 'mrn_walker' if method == 'mrn' else 'pebble_walker'
+    config = train.parse([f'--preset={preset}', f'--method={method}'])
+    algorithm = methods.make(config, envs.make('walker_walk', engine='native'))
+    chunk = algorithm.steps_per_chunk
+    starts = range(0, config.total_env_steps, chunk)
+    phases = [algorithm.phase(t) for t in starts]
+    events = [(t, name) for t in starts for name in algorithm.events_due(t)]
+    catch_up = sum(name == 'begin_learning' for _, name in events)
+    found[method] = {
+      'total': config.total_env_steps,
+      'random': chunk * phases.count('random'),
+      'explore': chunk * phases.count('explore'),
+      'sessions': [t for t in starts if algorithm.request(t)],
+      'outer': [t for t, name in events if name == 'outer_step'],
+      'catch_up': catch_up * config.replay.catch_up_updates,
+      'passes': config.reward.max_passes,
+    }
+  return found
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+  """The command line; ends with a sentence where it is wrong."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  add = parser.add_argument
+  add('--only', default=','.join(PARTS), help='parts to measure, comma-separated')
+  add('--out', default='benchmarks/results/updates.json', help='raw samples')
+  add('--quick', action='store_true', help='sizes for tests: seconds, worthless')
+  options = parser.parse_args(argv)
+  options.only = options.only.split(',')
+  for part in options.only:
+    if part not in PARTS:
+      parser.error(f'--only={part} is not one of {", ".join(PARTS)}.')
+  return options
+
+
+def main(argv: Sequence[str]) -> None:
+  """Measures, saves, reports."""
+  options = parse(argv)
+  scale = QUICK if options.quick else FULL
+  compilations = Compilations()
+  started = time.monotonic()
+  results: dict[str, Any] = {
+    **manifest.make(),
+    'load_average': os.getloadavg()[0],
+    'sizes': {size.name: size.text for size in scale.sizes},
+    'main_size': scale.sizes[0].name,
+    'seeds': scale.seeds,
+    'relabelled': scale.relabelled,
+    **products_facts(scale),
+    'plans': plans(),
+    'groups': [],
+  }
+  if results['load_average'] > 0.5:
+    print(
+      f'load average is {results["load_average"]:.1f}: something else runs here, and'
+      ' the numbers will show it.',
+      file=sys.stderr,
+    )
+  out = pathlib.Path(options.out)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  todo = groups(scale, options.only)
+  progress = Progress([group.budget for group in todo])
+  for group in todo:
+    progress.next(f'{group.label}, {group.size.name}')
+    samples = take_turns(group.make(), group.budget, compilations)
+    facts = {'label': group.label, 'size': group.size.name}
+    results['groups'].append({**facts, **samples._asdict()})
+    results['minutes'] = round((time.monotonic() - started) / 60, 1)
+    out.write_text(json.dumps(results, indent=1) + '\n')
+  text = update_report.markdown(results)
+  out.with_suffix('.md').write_text(text)
+  print(text)
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])
