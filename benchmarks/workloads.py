@@ -196,16 +196,20 @@ class Training:
     self.pretrain_chunks = sum(algorithm.phase(t) == 'explore' for t in starts)
     requests = [algorithm.request(t) for t in starts]
     self.sessions = [request for request in requests if request is not None]
+    self._repeats = {
+      name: self.chunk_steps // algorithm.steps_of(name) for name in algorithm.chunks
+    }
     self._functions = loop.compile_algorithm(algorithm)
     self._state = self._functions.init(loop.seed_keys(0, num_seeds))
 
   def chunk(self, phase: str = 'learn') -> None:
-    """One chunk and what follows it: diagnosis, and metrics on the host."""
-    self._state, metrics = self._functions.chunks[phase](self._state)
-    if self._functions.diagnose is not None:
-      self._state, watched = self._functions.diagnose(self._state)
-      metrics |= watched
-    jax.device_get(metrics)
+    """A chunk's steps and what follows them: diagnosis, and metrics on the host."""
+    for _ in range(self._repeats.get(phase, 1)):
+      self._state, metrics = self._functions.chunks[phase](self._state)
+      if self._functions.diagnose is not None:
+        self._state, watched = self._functions.diagnose(self._state)
+        metrics |= watched
+      jax.device_get(metrics)
 
   def session(self, request: Request) -> int:
     """One labelling session; returns the reward model's passes, over all seeds."""
