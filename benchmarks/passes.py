@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import products
 
 # How products can be written; XLA's CPU kernels like one or the other better.
@@ -117,10 +118,10 @@ def make_loop(passes: Sequence[Pass], way: str) -> Callable[[int], object]:
   Returns:
     A function that runs so many iterations and waits; the first call compiles.
   """
-  key = jax.random.key(0)
+  rng = np.random.default_rng(0)
 
-  def normal(index: int, shape: tuple[int, ...]) -> jax.Array:
-    return jax.random.normal(jax.random.fold_in(key, index), shape)
+  def normal(*shape: int) -> np.ndarray:
+    return rng.standard_normal(shape, np.float32)
 
   def multiply(each: Pass, weights: list[jax.Array], x: jax.Array) -> list[jax.Array]:
     if way == WAYS[2]:
@@ -134,15 +135,18 @@ def make_loop(passes: Sequence[Pass], way: str) -> Callable[[int], object]:
     )
 
   # Of unit gain: numbers stay normal (denormal ones multiply slowly).
-  weights = [
+  weights = jax.device_put(
     [
-      [normal(7 * c + i, (n, m)) / n**0.5 for i, (n, m) in enumerate(layers)]
-      for c in range(each.copies)
+      [
+        [normal(n, m) / np.float32(n**0.5) for n, m in itertools.pairwise(each.sizes)]
+        for _ in range(each.copies)
+      ]
+      for each in passes
     ]
-    for each in passes
-    for layers in [list(itertools.pairwise(each.sizes))]
-  ]
-  inputs = [normal(97, (_BATCHES, each.rows, each.sizes[0])) for each in passes]
+  )
+  inputs = jax.device_put(
+    [normal(_BATCHES, each.rows, each.sizes[0]) for each in passes]
+  )
 
   def iterate(weights: list, inputs: list, i: jax.Array | int) -> list:
     now = [
