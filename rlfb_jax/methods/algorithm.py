@@ -93,10 +93,11 @@ class Algorithm(NamedTuple):
   Attributes:
     init: `key -> state`.
     chunks: compiled pieces of interaction and learning by phase name,
-      `state -> (state, metrics)`, each `steps_per_chunk` environment steps long.
+      `state -> (state, metrics)`, each `steps_of(name)` environment steps long.
     phase: `env_steps -> name` of the chunk to run next.
     request: `env_steps -> Request` for the session that is due then, or None.
-    steps_per_chunk: environment steps of a chunk, summed over environments.
+    steps_per_chunk: environment steps of a chunk, summed over environments. Sessions
+      and the end of a run lie at multiples of it.
     session: the feedback session, or None where nobody is asked.
     diagnose: `state -> (state, metrics)` after each chunk, or None: what is watched
       beside learning, and the switch that it may throw.
@@ -104,6 +105,8 @@ class Algorithm(NamedTuple):
     act: `(policy, observation [..., ds]) -> action [..., da]`, deterministic.
     network: `policy of all seeds -> PolicyNetwork`.
     critics: what values actions, or None where only states are valued.
+    short_chunks: environment steps of chunks that are shorter, by name; they divide
+      `steps_per_chunk`.
     events: compiled pieces that come between a session and the chunk after it, by
       name, `state -> (state, metrics)`.
     events_due: `env_steps -> names` of those that come now, in order.
@@ -120,5 +123,10 @@ class Algorithm(NamedTuple):
   act: Callable[[Any, jax.Array], jax.Array]
   network: Callable[[Any], PolicyNetwork]
   critics: Critics | None = None
+  short_chunks: Mapping[str, int] = MappingProxyType({})
   events: Mapping[str, Callable[[State], tuple[State, Metrics]]] = MappingProxyType({})
   events_due: Callable[[int], tuple[str, ...]] = lambda env_steps: ()
+
+  def steps_of(self, phase: str) -> int:
+    """Environment steps of a phase's chunk."""
+    return self.short_chunks.get(phase, self.steps_per_chunk)

@@ -169,9 +169,12 @@ def make_on_policy(
   def make_chunk(
     phase: str,
   ) -> Callable[[OnPolicyState], tuple[OnPolicyState, Metrics]]:
+    # Pre-training has more epochs, and the first sign of life should come early.
+    length = 1 if phase == EXPLORE else iterations_per_chunk
+
     def chunk(state: OnPolicyState) -> tuple[OnPolicyState, Metrics]:
       state, metrics = jax.lax.scan(
-        lambda s, _: iterate(s, phase), state, None, length=iterations_per_chunk
+        lambda s, _: iterate(s, phase), state, None, length=length
       )
       return state, reduce_metrics(metrics)
 
@@ -197,6 +200,7 @@ def make_on_policy(
     phase=lambda env_steps: EXPLORE if env_steps < explore_until else LEARN,
     request=feedback.request if feedback else lambda env_steps: None,
     steps_per_chunk=options.steps_per_iteration * iterations_per_chunk,
+    short_chunks={EXPLORE: options.steps_per_iteration},
     session=make_session(feedback) if feedback else None,
     diagnose=make_diagnosis(intervention) if intervention else None,
     policy=lambda state: (state.agent.params.actor, state.agent.statistics),

@@ -148,14 +148,15 @@ def train(
       state, watched = functions.diagnose(state)
       metrics |= watched
     metrics = jax.device_get(metrics)
-    passed, env_steps = env_steps, env_steps + algorithm.steps_per_chunk
+    steps = algorithm.steps_of(phase)
+    passed, env_steps = env_steps, env_steps + steps
     if eval_interval and env_steps // eval_interval > passed // eval_interval:
       metrics |= _summary(*assess(state))
     now = time.monotonic()
     metrics |= {
       'phase': phase,
       'wall_seconds': round(now - start, 3),
-      'steps_per_second': algorithm.steps_per_chunk * num_seeds / (now - chunk_start),
+      'steps_per_second': steps * num_seeds / (now - chunk_start),
     }
     for listener in listeners:
       listener(env_steps, metrics)
