@@ -48,6 +48,7 @@ types: $(STAMP) ## Checks the types.
 bench: $(STAMP) ## Measures speed, against stable-baselines3 and brax too.
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[bench]'
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/updates.py
 
 # Pins stay as they are where pyproject.toml allows; delete the file to renew them all.
 lock: $(STAMP) ## Renews requirements.lock from pyproject.toml.

@@ -52,12 +52,7 @@ def count_flops(networks: Sequence[Sequence[int]], batch_size: int) -> int:
 
 
 def gradient_products(
-  weights: list[jax.Array],
-  inputs: jax.Array,
-  transpose_first: bool,
-  *,
-  weight_gradients: bool = True,
-  input_columns: int = 0,
+  weights: list[jax.Array], inputs: jax.Array, transpose_first: bool
 ) -> list[jax.Array]:
   """All products of one network's gradient step, with nothing between them.
 
@@ -69,32 +64,23 @@ def gradient_products(
     inputs: [B, in of the first].
     transpose_first: write the transposed operand of a weights' gradient to memory
       before it is multiplied; XLA's fast kernels on CPU take only such ones.
-    weight_gradients: whether the weights learn.
-    input_columns: of the inputs, the last so many have a gradient too.
 
   Returns:
-    For each layer something of the shape of its weights' gradient, if they learn,
-    and then of the gradient of the inputs, [B, input_columns], if they have one; the
-    outputs where neither is asked for.
+    For each layer something of the shape of its weights' gradient.
   """
   layers_in, x = [], inputs
   for weight in weights:
     layers_in.append(x)
     x = x @ weight
-  if not weight_gradients and not input_columns:
-    return [x]
   grads, cotangent = [], x
   for layer in reversed(range(len(weights))):
-    if weight_gradients:
-      transposed = layers_in[layer].T
-      if transpose_first:
-        transposed = jax.lax.optimization_barrier(transposed)
-      grads.append(transposed @ cotangent)
+    transposed = layers_in[layer].T
+    if transpose_first:
+      transposed = jax.lax.optimization_barrier(transposed)
+    grads.append(transposed @ cotangent)
     if layer:
       cotangent = cotangent @ weights[layer].T
-  if not input_columns:
-    return grads[::-1]
-  return [*grads[::-1], cotangent @ weights[0][-input_columns:].T]
+  return grads[::-1]
 
 
 def make_products(

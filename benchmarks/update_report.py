@@ -98,9 +98,10 @@ def run_seconds(results: Results) -> dict[str, dict[str, float]]:
   curve = [0.0, *(ms[name] for name in names)]
 
   def relabel(rows: list[int]) -> float:
-    return float(np.sum(np.interp(rows, [0, *sizes], curve)))
+    beyond = np.maximum(1.0, np.array(rows) / sizes[-1])
+    return float(np.sum(beyond * np.interp(rows, [0, *sizes], curve)))
 
-  found = {}
+  runs = {}
   for method, plan in plans.items():
     on_truth = method == 'sac'
     step = ms['sac step'] if on_truth else ms['pebble']
@@ -114,8 +115,8 @@ def run_seconds(results: Results) -> dict[str, dict[str, float]]:
       'relabelling': relabel(plan['sessions']) + relabel(plan['outer']),
       'bi-level steps': len(plan['outer']) * ms['bi-level'],
     }
-    found[method] = {name: value / 1e3 for name, value in parts.items()}
-  return found
+    runs[method] = {name: value / 1e3 for name, value in parts.items()}
+  return runs
 
 
 def _pass(results: Results) -> float:

@@ -1,369 +1,306 @@
-"""What `updates.py` times: updates, steps, bi-level steps, reward fits, relabelling."""
+"""What `updates.py` times: updates, iterations, bi-level steps, fits, relabelling."""
 
 import dataclasses
-import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import passes
-from rounds import Program
+import update_products
+from taking_turns import Piece
+from workloads import Training
 
-from rlfb_jax import methods
-from rlfb_jax.agents import off_policy
+from rlfb_jax import envs, methods
 from rlfb_jax.agents.ddpg import DDPGOptions, make_ddpg
+from rlfb_jax.agents.off_policy import OffPolicyAgent, update
 from rlfb_jax.agents.sac import SACOptions, make_sac
 from rlfb_jax.bin import train
 from rlfb_jax.core import replay as replay_lib
 from rlfb_jax.core.batching import one_seed_at_a_time
-from rlfb_jax.feedback import preferences
+from rlfb_jax.core.replay import Replay
+from rlfb_jax.core.types import Key
 from rlfb_jax.feedback.clips import Clip
+from rlfb_jax.feedback.preferences import append, init_preferences
+from rlfb_jax.methods.off_policy_parts import transitions_of
 from rlfb_jax.reward.fit import make_fit
 from rlfb_jax.reward.model import make_reward_model
 from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.reward.preferences import PreferenceLossOptions
 from rlfb_jax.training import loop
 
-_BATCHES = 4  # That updates take turns with.
-SEGMENT_STEPS = 50
+# Rows to draw batches from: what is drawn matters, how many there are does not.
+REPLAY_ROWS = 20_000
 
 
-@dataclasses.dataclass(frozen=True)
-class Size:
-  """An agent's size, and how its loop is cut for timing.
+class Size(NamedTuple):
+  """An agent's shapes.
 
   Attributes:
-    hidden: widths of the hidden layers of actor and critics.
-    batch: transitions in a gradient step.
+    name: as in the tables.
+    hidden_size: width of actor and critics.
+    hidden_layers: their hidden layers.
+    batch_size: B.
     observation_size: ds.
     action_size: da.
-    chunk_steps: environment steps in one timed call of the loop.
-    capacity: rows of the replay buffer meanwhile. A call copies it once: short calls
-      take a smaller one, so that its share is what it is in chunks of 1000 steps.
   """
 
-  hidden: tuple[int, ...]
-  batch: int
-  observation_size: int = 24
-  action_size: int = 6
-  chunk_steps: int = 0
-  capacity: int = 0
+  name: str
+  hidden_size: int
+  hidden_layers: int
+  batch_size: int
+  observation_size: int
+  action_size: int
+
+  @property
+  def hidden(self) -> list[int]:
+    """Widths of the hidden layers."""
+    return [self.hidden_size] * self.hidden_layers
+
+  @property
+  def text(self) -> str:
+    """As in `1024x2, batch 1024`."""
+    return f'{self.hidden_size}x{self.hidden_layers}, batch {self.batch_size}'
+
+  @property
+  def shape_options(self) -> dict[str, Any]:
+    """Options of an agent."""
+    names = 'hidden_size', 'hidden_layers', 'batch_size'
+    return {name: getattr(self, name) for name in names}
 
 
-SIZES = {
-  'walker': Size((1024, 1024), 1024, chunk_steps=20, capacity=20_000),
-  'metaworld': Size((256, 256, 256), 512, 39, 4),
-  'small': Size((256, 256), 256, chunk_steps=500, capacity=500_000),
-}
-REWARD_HIDDEN = (256, 256, 256)
-QUICK_SIZES = {'small': Size((8, 8), 16, chunk_steps=4, capacity=64)}
-QUICK_REWARD_HIDDEN = (8,)
+def update_products_of(agent: str, size: Size) -> Piece:
+  """The products of one update of 'sac' or 'ddpg'."""
+  passes = passes_of(agent, size)
+  run = update_products.make_products(passes, size.batch_size)
+  return Piece(f'products {agent}', run)
 
 
-def make_agent(name: str, size: Size) -> off_policy.OffPolicyAgent:
-  """SAC or DDPG of that size, all else by default."""
-  shape = {
-    'batch_size': size.batch,
-    'hidden_size': size.hidden[0],
-    'hidden_layers': len(size.hidden),
-  }
+def passes_of(agent: str, size: Size) -> list[update_products.Pass]:
+  """What one update multiplies."""
+  of = {'sac': update_products.sac_update, 'ddpg': update_products.ddpg_update}
+  return of[agent](size.observation_size, size.action_size, size.hidden)
+
+
+def updates(agent: str, size: Size, num_seeds: int) -> Piece:
+  """Updates in a compiled loop, each on a batch drawn from a replay buffer.
+
+  The samples are seconds per update of one seed; seeds are visited as in training.
+  """
+  made = _agent(agent, size)
+  widths = size.observation_size, size.action_size, size.observation_size, 1, 1
+  replay = _random_replay(REPLAY_ROWS, widths, 1)
+  # Equal seeds will do: orthogonal matrices of this width take seconds each.
+  states = jax.tree.map(
+    lambda x: jnp.stack([x] * num_seeds), jax.jit(made.init)(jax.random.key(0))
+  )
+
+  def seed(state: Any, key: Key, replay: Replay, count: jax.Array) -> Any:
+    def one(i: jax.Array, state: Any) -> Any:
+      draw_key, update_key = jax.random.split(jax.random.fold_in(key, i))
+      index = replay_lib.draw(draw_key, replay, (size.batch_size,))
+      fields, pay = replay_lib.gather(replay, index)
+      batch = transitions_of(fields)
+      return update(made, state, batch, pay[:, 0], update_key, i)[0]
+
+    return jax.lax.fori_loop(0, count, one, state)
+
+  program = jax.jit(
+    jax.vmap(one_seed_at_a_time(seed), in_axes=(0, 0, None, None)), donate_argnums=0
+  )
+  held = [states]
+  keys = loop.seed_keys(1, num_seeds)
+
+  def run(n: int) -> None:
+    held[0] = jax.block_until_ready(program(held[0], keys, replay, jnp.int32(n)))
+
+  name = agent if num_seeds == 1 else f'{agent}, {num_seeds} seeds'
+  # A call copies all seeds' states once, which a chunk of training does not notice.
+  return Piece(name, run, per=num_seeds, least=1 if num_seeds == 1 else 5)
+
+
+def _agent(agent: str, size: Size) -> OffPolicyAgent:
   sizes = size.observation_size, size.action_size
-  if name == 'sac':
-    return make_sac(SACOptions(**shape), *sizes)
-  return make_ddpg(DDPGOptions(**shape), *sizes)
+  if agent == 'sac':
+    return make_sac(SACOptions(**size.shape_options), *sizes)
+  return make_ddpg(DDPGOptions(**size.shape_options), *sizes)
 
 
-@functools.cache
-def agent_state(name: str, size: Size) -> Any:
-  """A fresh state; made once, since orthogonal weights take seconds."""
-  return jax.jit(make_agent(name, size).init)(jax.random.key(0))
+def _random_replay(rows: int, widths: Sequence[int], pay_width: int) -> Replay:
+  """A full buffer of Normal numbers, in which nothing ever ends."""
+  key = jax.random.key(2)
+  replay = replay_lib.init_replay(rows, widths, pay_width)
+  noise = jax.random.normal(key, replay.rows.shape).at[:, -2:].set(0.0)
+  pay = jax.random.normal(jax.random.fold_in(key, 1), replay.pay.shape)
+  return replay.replace(rows=noise, pay=pay, filled=jnp.int32(rows))
 
 
-@functools.cache
-def updates(name: str, size: Size, num_seeds: int) -> Program:
-  """Updates in one compiled loop, as the learn chunk makes them; counted per seed."""
-  agent = make_agent(name, size)
-
-  @one_seed_at_a_time
-  def one(
-    state: Any, batches: off_policy.Transitions, rewards: jax.Array, count: jax.Array
-  ) -> Any:
-    def update(i: jax.Array, state: Any) -> Any:
-      batch, reward = jax.tree.map(
-        lambda x: jax.lax.dynamic_index_in_dim(x, i % _BATCHES, keepdims=False),
-        (batches, rewards),
-      )
-      key = jax.random.fold_in(jax.random.key(1), i)
-      return off_policy.update(agent, state, batch, reward, key, i)[0]
-
-    return jax.lax.fori_loop(0, count, update, state)
-
-  program = jax.jit(jax.vmap(one, in_axes=(0, None, None, None)), donate_argnums=0)
-  lead = _BATCHES, size.batch
-  rewards = _random(lead)
-  batches = off_policy.Transitions(
-    obs=_random((*lead, size.observation_size)),
-    action=_random((*lead, size.action_size)),
-    next_obs=_random((*lead, size.observation_size)),
-    terminated=np.zeros(lead, bool),
-    truncated=np.zeros(lead, bool),
-  )
-  held = [_stacked(agent_state(name, size), num_seeds)]
-
-  def run(count: int) -> None:
-    held[0] = jax.block_until_ready(
-      program(held[0], batches, rewards, jnp.int32(count))
-    )
-
-  # States are copied once a call, seed by seed: a few updates each make up for it.
-  least = 5 if num_seeds > 1 else 1
-  return Program(f'{name} update', run, num_seeds, least)
-
-
-def update_products(name: str, size: Size) -> list[Program]:
-  """The products of one update alone, in every way of writing them."""
-  found = passes.update_passes(
-    name, size.observation_size, size.action_size, size.hidden, size.batch
-  )
-  return product_programs(found)
-
-
-def product_programs(found: list[passes.Pass], units: float = 1.0) -> list[Program]:
-  """Loops over these passes, one for each way of writing products."""
-  return [Program(way, passes.make_loop(found, way), units) for way in passes.WAYS]
-
-
-def parse(preset: str, size: Size | None, *flags: str) -> methods.Config:
-  """A preset's run on walker_walk, of that size and cut as it says."""
-  shape = []
-  if size is not None:
-    shape = [
-      f'--sac_hidden_size={size.hidden[0]}',
-      f'--sac_hidden_layers={len(size.hidden)}',
-      f'--sac_batch_size={size.batch}',
-      f'--replay_chunk_steps={size.chunk_steps}',
-      f'--replay_capacity={size.capacity}',
+def make_config(
+  method: str, size: Size, chunk_steps: int, capacity: int, *flags: str
+) -> methods.Config:
+  """What `rlfb-train` would run, in smaller chunks and with a smaller buffer."""
+  sizes = [f'--sac_{name}={value}' for name, value in size.shape_options.items()]
+  return train.parse(
+    [
+      f'--preset={"pebble_walker" if method == "sac" else method + "_walker"}',
+      f'--method={method}',
+      f'--replay_chunk_steps={chunk_steps}',
+      f'--replay_capacity={capacity}',
+      *sizes,
+      *flags,
     ]
-  return train.parse([f'--preset={preset}', '--task=walker_walk', *shape, *flags])
+  )
 
 
-class Runs:
-  """SAC, PEBBLE and MRN of one size, in the midst of learning.
+def iterations(
+  method: str, size: Size, chunk_steps: int, phases: Mapping[str, str]
+) -> list[Piece]:
+  """Environment step, label and update: chunks of the run itself.
 
-  The replay buffer is full of random rows and the store of random answers: what is
-  stored does not change what a step costs.
+  Args:
+    method: of `rlfb-train`.
+    size: of SAC.
+    chunk_steps: environment steps in a chunk.
+    phases: to be timed, by the names of their pieces.
   """
+  config = make_config(method, size, chunk_steps, REPLAY_ROWS)
+  training = Training(envs.make('walker_walk', engine='native'), config, 1)
+  for _ in range(-(-size.batch_size // chunk_steps)):
+    training.chunk('random')
 
-  def __init__(self, size: Size, flags: tuple[str, ...]):
-    """Makes the states.
+  def piece(name: str, phase: str) -> Piece:
+    def run(n: int) -> None:
+      for _ in range(n):
+        training.chunk(phase)
 
-    Args:
-      size: of agent and loop.
-      flags: further ones for all methods.
-    """
-    self._size, self._flags = size, flags
-    config = parse('mrn_walker', size, *flags)
-    self._env = train.make_environment(config)
-    self._mrn = self._stir(self._compile(config).init(loop.seed_keys(0, 1)))
+    return Piece(name, run, per=chunk_steps)
 
-  def _compile(self, config: methods.Config) -> loop.Compiled:
-    return loop.compile_algorithm(methods.make(config, self._env))
-
-  def _stir(self, state: Any) -> Any:
-    """The state with its replay buffer and its answers filled, [1, ...]."""
-    store = _answers(state.feedback.answers.pairs.asked)
-    memory = state.feedback.answers.pairs.replace(asked=store)
-    answers = state.feedback.answers._replace(pairs=memory)
-    return state.replace(
-      feedback=state.feedback.replace(answers=answers),
-      replay=_full(state.replay, state.replay.rows.shape[1]),
-    )
-
-  def steps(self) -> list[Program]:
-    """Environment steps of the learn chunks of SAC and of PEBBLE."""
-    return [self._chunk('sac', 'learn'), self._chunk('pebble_walker', 'learn')]
-
-  def phases(self) -> list[Program]:
-    """Environment steps of PEBBLE's phases before anybody has been asked."""
-    return [
-      self._chunk('pebble_walker', phase, f'{phase} step')
-      for phase in ('random', 'explore')
-    ]
-
-  def _chunk(self, preset: str, phase: str, name: str = '') -> Program:
-    config = parse(preset, self._size, *self._flags)
-    if preset == 'sac':
-      pay = self._mrn.replay.pay[..., :1]
-      replay = self._mrn.replay.replace(pay=pay)
-      state = self._mrn.replace(feedback=None, novelty=None, replay=replay)
-    else:
-      state = self._mrn.replace(feedback=self._mrn.feedback.replace(outer=None))
-    name = name or f'{config.run.method} step'
-    return _repeat(
-      name, self._compile(config).chunks[phase], state, self._size.chunk_steps
-    )
-
-  def bilevel(self, relabelled: int, capacity: int) -> list[Program]:
-    """Bi-level steps of MRN, and the update that they are compared with.
-
-    A call copies the replay buffer: where nothing is relabelled it is small.
-
-    Args:
-      relabelled: transitions that the replay buffer holds where it is relabelled.
-      capacity: rows that it has there.
-    """
-    found = [updates('sac', self._size, 1)]
-    for name, flags in BILEVEL.items():
-      config = parse('mrn_walker', self._size, *self._flags, *flags)
-      step = self._compile(config).events['outer_step']
-      if 'relabelling' in name:
-        replay = _full(self._mrn.replay, capacity, relabelled)
-      else:
-        replay = _full(self._mrn.replay, 4 * self._size.batch)
-      found.append(_repeat(name, step, self._mrn.replace(replay=replay)))
-    return found
+  return [piece(name, phase) for name, phase in phases.items()]
 
 
-# What is timed -> its flags; rewards that are asked for anew need no relabelling.
-BILEVEL = {
-  'bi-level step': ('--replay_fresh_labels',),
-  'bi-level step, supervised gradient unmeasured': (
-    '--replay_fresh_labels',
-    '--nomrn_measure_supervised',
-  ),
-  'bi-level step with relabelling': (),
-}
+def bilevel_steps(size: Size, rows: int) -> list[Piece]:
+  """MRN's event between two chunks, over a full buffer and a full store.
 
+  As it is but for relabelling (each batch is labelled as it is drawn), the same
+  without measuring the supervised gradient, and as it is.
 
-def _repeat(
-  name: str, function: Callable[[Any], Any], state: Any, units: int = 1
-) -> Program:
-  """Calls of a function from state to state, each of which takes over the last."""
-  held = [_copy(state)]  # They are donated.
-
-  def run(count: int) -> None:
-    for _ in range(count):
-      held[0] = function(held[0])[0]
-    jax.block_until_ready(held[0])
-
-  return Program(name, run, units)
-
-
-def _random(shape: tuple[int, ...]) -> np.ndarray:
-  """Uniform in [-1, 1], float32."""
-  rng = np.random.default_rng(0)
-  return 2.0 * rng.random(shape, np.float32) - np.float32(1.0)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _stacked(tree: Any, count: int) -> Any:
-  return jax.tree.map(lambda x: jnp.stack([x] * count), tree)
-
-
-@jax.jit
-def _copy(tree: Any) -> Any:
-  return jax.tree.map(jnp.copy, tree)
-
-
-def _full(like: Any, capacity: int, filled: int = 0) -> Any:
-  """A replay buffer of one seed with random rows, [1, ...]; full by default."""
-  filled = filled or capacity
-  return like.replace(
-    rows=_random((1, capacity, like.rows.shape[-1])),
-    pay=_random((1, capacity, like.pay.shape[-1])),
-    head=np.full(1, filled % capacity, np.int32),
-    filled=np.full(1, filled, np.int32),
-  )
-
-
-def _answers(like: preferences.PreferenceStore) -> preferences.PreferenceStore:
-  """A full store of the same shape with random answers, maybe of several seeds."""
-
-  def clip(shape: Clip) -> Clip:
-    return jax.tree.map(lambda x: _random(x.shape), shape)
-
-  capacity = like.label.shape[-1]
-  count = np.full(like.count.shape, capacity, np.int32)
-  return like.replace(
-    first=clip(like.first),
-    second=jax.tree.map(np.negative, clip(like.second)),
-    label=(_random(like.label.shape) > 0).astype(np.float32),
-    count=count,
-    asked=count,
-  )
-
-
-def reward_options(hidden: tuple[int, ...], max_passes: int) -> RewardOptions:
-  """PEBBLE's ensemble in a session that is never accurate enough to end."""
-  return RewardOptions(
-    hidden_size=hidden[0],
-    hidden_layers=len(hidden),
-    whiten=False,
-    max_passes=max_passes,
-    stop_accuracy=1.0,
-  )
-
-
-def fit_programs(
-  hidden: tuple[int, ...], num_labels: int, num_passes: int
-) -> tuple[list[Program], int]:
-  """Passes of the reward fit over so many pairs, and their products alone.
-
-  Minibatches are padded to full ones; the products are of real labels only.
-
-  Returns:
-    The programs, and the floating-point operations of a pass.
+  Args:
+    size: of SAC.
+    rows: transitions in the buffer, all to be relabelled.
   """
-  sizes = SIZES['small'].observation_size, SIZES['small'].action_size
-  options = reward_options(hidden, num_passes)
+  env = envs.make('walker_walk', engine='native')
+
+  def event(relabels: bool, measures: bool) -> tuple[Any, Any]:
+    flags = (
+      f'--replay_fresh_labels={str(not relabels).lower()}',
+      f'--mrn_measure_supervised={str(measures).lower()}',
+    )
+    config = make_config('mrn', size, 1000, rows, *flags)
+    functions = loop.compile_algorithm(methods.make(config, env))
+    return functions.init, functions.events['outer_step']
+
+  init, plain = event(relabels=False, measures=True)
+  state = _taught(init(loop.seed_keys(0, 1)), rows)
+
+  def piece(name: str, step: Any) -> Piece:
+    held = [jax.tree.map(jnp.copy, state)]
+
+    def run(n: int) -> None:
+      for _ in range(n):
+        held[0], _ = step(held[0])
+      jax.block_until_ready(held[0])
+
+    return Piece(name, run)
+
+  return [
+    piece('bi-level', plain),
+    piece('bi-level, nothing measured', event(relabels=False, measures=False)[1]),
+    piece(f'bi-level, relabelling {rows:,}', event(relabels=True, measures=True)[1]),
+  ]
+
+
+def _taught(state: Any, rows: int) -> Any:
+  """A run of one seed whose buffer and store of pairs are full."""
+  full = _random_replay(rows, state.replay.widths, state.replay.pay.shape[-1])
+  answers, pairs = state.feedback.answers, state.feedback.answers.pairs
+  labels = jnp.arange(pairs.asked.label.shape[1], dtype=jnp.float32)[None] % 2
+  count = jnp.full((1,), labels.size, jnp.int32)
+  pairs = pairs.replace(asked=pairs.asked.replace(label=labels, count=count))
+  feedback = state.feedback.replace(answers=answers._replace(pairs=pairs))
+  return state.replace(replay=jax.tree.map(lambda x: x[None], full), feedback=feedback)
+
+
+def reward_fit(
+  reward: RewardOptions, size: Size, labels: int, segment_steps: int, passes: int
+) -> Piece:
+  """Passes of the reward model over random answers about pairs."""
+  # No pass is accurate enough to end the fit.
+  options = dataclasses.replace(reward, max_passes=passes, stop_accuracy=1.0)
+  sizes = size.observation_size, size.action_size, 1
+  keys = jax.random.split(jax.random.key(3), 8)
+
+  def side(keys: jax.Array) -> Clip:
+    shapes = [(labels, segment_steps, width) for width in sizes]
+    return Clip(*(jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)))
+
+  store = append(
+    init_preferences(labels, segment_steps, *sizes),
+    side(keys[:3]),
+    side(keys[3:6]),
+    jax.random.bernoulli(keys[6], 0.5, (labels,)).astype(jnp.float32),
+    jnp.zeros(labels, bool),
+    env_steps=0,
+  )
   fit = jax.jit(make_fit(options, None, PreferenceLossOptions()))
-  model = jax.jit(make_reward_model(options, *sizes).init)(jax.random.key(0))
-  store = _answers(preferences.init_preferences(num_labels, SEGMENT_STEPS, *sizes, 1))
+  model = make_reward_model(options, *sizes[:2]).init(keys[7])
 
-  def run(count: int) -> None:
-    for i in range(count):
-      state, _ = fit(jax.random.key(i), model, None, store, None)
-      jax.block_until_ready(state)
+  def run(n: int) -> None:
+    for _ in range(n):
+      _, metrics = jax.block_until_ready(fit(keys[7], model, None, store, None))
+    if int(metrics['reward_passes']) != passes:
+      raise RuntimeError(f'{metrics["reward_passes"]} passes were made, not {passes}.')
 
-  batches = -(-num_labels // options.minibatch_size)
-  rows = 2 * SEGMENT_STEPS * num_labels // batches
-  found = passes.reward_passes(
-    sum(sizes), hidden, options.ensemble_size, rows, learns=True
-  )
-  programs = [Program('reward fit', run, num_passes)]
-  flops = batches * passes.count_flops(found)
-  return [*programs, *product_programs(found, 1 / batches)], flops
+  return Piece(f'pass over {labels:,} labels', run, per=passes)
 
 
-def relabel_programs(
-  hidden: tuple[int, ...], transitions: int
-) -> tuple[list[Program], int]:
-  """Relabelling of a full replay buffer, and its products alone.
+def reward_products(
+  reward: RewardOptions, size: Size, rows: int, trains: bool
+) -> Piece:
+  """What all members multiply for so many rows."""
+  passes = reward_passes(reward, size, trains)
+  name = 'products of training' if trains else 'products of relabelling'
+  return Piece(name, update_products.make_products(passes, rows))
 
-  Returns:
-    The programs, and the floating-point operations of one relabelling.
-  """
-  sizes = SIZES['small'].observation_size, SIZES['small'].action_size
-  options = reward_options(hidden, 1)
-  model = make_reward_model(options, *sizes)
-  widths = (*sizes, sizes[0], 1, 1)
 
-  @functools.partial(jax.jit, donate_argnums=0)
-  def relabel(replay: replay_lib.Replay, state: Any) -> tuple[replay_lib.Replay, Any]:
-    paid = replay_lib.relabel(
+def reward_passes(
+  reward: RewardOptions, size: Size, trains: bool
+) -> list[update_products.Pass]:
+  """Every member once, backwards too where it is trained."""
+  inputs = size.observation_size + size.action_size
+  hidden = [reward.hidden_size] * reward.hidden_layers
+  one = update_products.Pass((inputs, *hidden, 1), weights=trains)
+  return [one] * reward.ensemble_size
+
+
+def relabelling(reward: RewardOptions, size: Size, rows: Sequence[int]) -> list[Piece]:
+  """Rewriting what so many transitions are paid, in a buffer as large as the most."""
+  widths = size.observation_size, size.action_size, size.observation_size, 1, 1
+  model = make_reward_model(reward, *widths[:2])
+  state = model.init(jax.random.key(4))
+
+  def one(replay: Replay, state: Any) -> Replay:
+    return replay_lib.relabel(
       replay, lambda fields: model.r_hat_members(state, fields[0], fields[1]).T
     )
-    return paid, None
 
-  state = jax.jit(model.init)(jax.random.key(0))
-  replay = replay_lib.init_replay(transitions, widths, options.ensemble_size)
-  replay = jax.tree.map(lambda x: x[0], _full(replay, transitions))
-  rows = min(replay_lib.CHUNK_ROWS, transitions)
-  found = passes.reward_passes(
-    sum(sizes), hidden, options.ensemble_size, rows, learns=False
-  )
-  programs = [_repeat('relabelling', lambda r: relabel(r, state), replay)]
-  flops = passes.count_flops(found) * transitions // rows
-  return [*programs, *product_programs(found, rows / transitions)], flops
+  program = jax.jit(one, donate_argnums=0)
+  held = [_random_replay(max(rows), widths, reward.ensemble_size)]
+
+  def piece(count: int) -> Piece:
+    def run(n: int) -> None:
+      for _ in range(n):
+        held[0] = program(held[0].replace(filled=jnp.int32(count)), state)
+      jax.block_until_ready(held[0])
+
+    return Piece(f'relabelling {count:,}', run)
+
+  return [piece(count) for count in rows]

@@ -45,6 +45,8 @@ QUICK_SIZES = (Size('walker', 16, 2, 16, 24, 6),)
 SEEDS = 10
 SEGMENT_STEPS = 50
 
+Make = Callable[[], list[Piece]]
+
 
 class Scale(NamedTuple):
   """How much is measured.
@@ -56,6 +58,7 @@ class Scale(NamedTuple):
     labels: of the reward's fit, and the passes in one call.
     relabelled: transitions, ascending.
     chunk_steps: iterations in one chunk, by size.
+    reward_flags: of the reward model whose fit is timed.
     seconds: factor of all budgets.
   """
 
@@ -65,6 +68,7 @@ class Scale(NamedTuple):
   labels: dict[int, int]
   relabelled: tuple[int, ...]
   chunk_steps: dict[str, int]
+  reward_flags: tuple[str, ...]
   seconds: float
 
 
@@ -75,6 +79,7 @@ FULL = Scale(
   labels={100: 5, 1000: 2},
   relabelled=(100_000, 1_000_000),
   chunk_steps={'walker': 20, 'small': 200},
+  reward_flags=(),
   seconds=1.0,
 )
 QUICK = Scale(
@@ -84,6 +89,7 @@ QUICK = Scale(
   labels={100: 1},
   relabelled=(1_000, 2_000),
   chunk_steps={'walker': 20},
+  reward_flags=('--reward_hidden_size=8', '--reward_hidden_layers=1'),
   seconds=0.002,
 )
 
@@ -93,7 +99,7 @@ class Group(NamedTuple):
 
   label: str
   size: Size
-  make: Callable[[], list[Piece]]
+  make: Make
   budget: float
 
 
@@ -101,7 +107,9 @@ def groups(scale: Scale, parts: Sequence[str]) -> list[Group]:
   """All that is to be measured, in order."""
   found = []
 
-  def add(label: str, size: Size, make: Callable[[], list[Piece]], budget: float):
+  def add(
+    label: str, size: Size, make: Callable[[], list[Piece]], budget: float
+  ) -> None:
     found.append(Group(label, size, make, budget * scale.seconds))
 
   for size in scale.sizes:
@@ -128,31 +136,28 @@ def groups(scale: Scale, parts: Sequence[str]) -> list[Group]:
     main = size == scale.sizes[0]
     if 'steps' in parts:
 
-      def iterations(size: Size = size, steps: int = steps) -> list[Piece]:
-        truth = workloads.iterations('sac', size, steps, 'learn')
-        learned = workloads.iterations('pebble', size, steps, 'learn')
-        return [truth._replace(name='sac step'), learned]
+      def iterations(
+        size: Size = size, steps: int = steps, main: bool = main
+      ) -> list[Piece]:
+        learned = {'pebble': 'learn'}
+        if main:
+          learned |= {'random actions': 'random', 'pebble explore': 'explore'}
+        return [
+          *workloads.iterations('sac', size, steps, {'sac step': 'learn'}),
+          *workloads.iterations('pebble', size, steps, learned),
+        ]
 
-      def before(size: Size = size, steps: int = steps) -> list[Piece]:
-        phases = 'random', 'explore'
-        return [workloads.iterations('pebble', size, steps, p) for p in phases]
-
-      add('iterations', size, iterations, 40 if large else 10)
-      if main:
-        add('iterations before labels', size, before, 10)
+      add('iterations', size, iterations, 60 if large else 10)
     if 'bilevel' in parts:
 
       def bilevel(size: Size = size) -> list[Piece]:
-        rows = scale.relabelled[0]
-        wanted = ((False, True), (False, False), (True, True))
-        steps = [workloads.bilevel_step(size, rows, r, m) for r, m in wanted]
-        # Under another name: the update's own group is the one that is reported.
+        steps = workloads.bilevel_steps(size, scale.relabelled[0])
         return [*steps, workloads.updates('sac', size, 1)]
 
       add('bi-level steps', size, bilevel, 16 if large else 8)
   if 'reward' in parts:
     size = scale.sizes[0]
-    reward = reward_options()
+    reward = reward_options(scale)
 
     def fits() -> list[Piece]:
       rows = 2 * SEGMENT_STEPS * reward.minibatch_size
@@ -176,14 +181,14 @@ def groups(scale: Scale, parts: Sequence[str]) -> list[Group]:
   return found
 
 
-def reward_options() -> RewardOptions:
+def reward_options(scale: Scale) -> RewardOptions:
   """Of PEBBLE's preset."""
-  return train.parse(['--preset=pebble_walker']).reward
+  return train.parse(['--preset=pebble_walker', *scale.reward_flags]).reward
 
 
 def products_facts(scale: Scale) -> dict[str, Any]:
   """Which products belong to which part, how many times, and their operations."""
-  reward, main = reward_options(), scale.sizes[0]
+  reward, main = reward_options(scale), scale.sizes[0]
   flops = {
     f'{size.name} products {agent}': update_products.count_flops(
       workloads.passes_of(agent, size), size.batch_size
@@ -192,7 +197,7 @@ def products_facts(scale: Scale) -> dict[str, Any]:
     for agent in ('sac', 'ddpg')
   }
   chunk = workloads.replay_lib.CHUNK_ROWS
-  belonging = {}
+  belonging: dict[str, tuple[str, float]] = {}
   for name, trains, rows in (
     ('products of training', True, 2 * SEGMENT_STEPS * reward.minibatch_size),
     ('products of relabelling', False, chunk),

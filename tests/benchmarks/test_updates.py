@@ -1,0 +1,159 @@
+"""What the benchmark of off-policy updates counts, and that it runs at all."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import measure
+import numpy as np
+import pytest
+import taking_turns
+import update_products
+import update_report
+import update_workloads
+import updates
+from update_products import Pass
+
+from rlfb_jax.agents.off_policy import Transitions, update
+
+
+def test_flops_by_hand():
+  # Layers 5x7 and 7x2 on 3 rows: 35 and 14 multiplications a row.
+  assert update_products.count_flops([Pass((5, 7, 2))], 3) == 2 * 3 * (35 + 14)
+  trained = Pass((5, 7, 2), weights=True)
+  assert update_products.count_flops([trained], 3) == 2 * 3 * (2 * 35 + 3 * 14)
+  # Backwards into 2 of 5 inputs: 7x2 back through the last layer, 2x7 in the first.
+  through = Pass((5, 7, 2), inputs=2)
+  assert update_products.count_flops([through], 3) == 2 * 3 * (35 + 2 * 14 + 14)
+
+
+def test_an_update_of_sac_by_hand():
+  # Actor 3-4-4 (mean and spread of 2), critics 5-4-1, a row.
+  actor, critic = 3 * 4 + 4 * 4, 5 * 4 + 4
+  targets = actor + 2 * critic
+  critics = 2 * (2 * 5 * 4 + 3 * 4)
+  through = 2 * (critic + 4 + 2 * 4)
+  trained = 2 * 3 * 4 + 3 * 4 * 4
+  wanted = 2 * 10 * (targets + critics + through + trained)
+  passes = update_products.sac_update(3, 2, [4])
+  assert update_products.count_flops(passes, 10) == wanted
+
+
+@pytest.mark.parametrize('one', [Pass((5, 7, 7, 2)), Pass((5, 7, 7, 2), inputs=3)])
+def test_a_pass_is_the_gradient_of_a_network_without_activations(one):
+  keys = jax.random.split(jax.random.key(0), 4)
+  shapes = (5, 7), (7, 7), (7, 2)
+  weights = [jax.random.normal(k, s) for k, s in zip(keys[:3], shapes, strict=True)]
+  inputs = jax.random.normal(keys[3], (11, 5))
+
+  def outputs(x):
+    return x @ weights[0] @ weights[1] @ weights[2]
+
+  wanted = outputs(inputs)
+  if one.inputs:
+    grad = jax.grad(lambda x: 0.5 * jnp.sum(outputs(x) ** 2))(inputs)
+    wanted = grad[:, -one.inputs :]
+  (found,) = update_products.run_pass(one, weights, inputs)
+  np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize('agent', ['sac', 'ddpg'])
+def test_the_count_is_what_the_compiler_makes_of_an_update(agent):
+  size = update_workloads.Size('', 256, 2, 256, 24, 6)
+  made = update_workloads._agent(agent, size)
+  key, rows = jax.random.key(0), size.batch_size
+
+  def learn(state, batch, rewards):
+    return update(made, state, batch, rewards, key, 0)[0]
+
+  # Arguments, not constants: equal observations would share a forward pass.
+  array = jax.ShapeDtypeStruct
+  obs, action = array((rows, 24), jnp.float32), array((rows, 6), jnp.float32)
+  flags, rewards = array((rows,), bool), array((rows,), jnp.float32)
+  batch = Transitions(obs, action, obs, flags, flags)
+  state = jax.eval_shape(made.init, key)
+  compiled = jax.jit(learn).lower(state, batch, rewards).compile()
+  ours = update_products.count_flops(update_workloads.passes_of(agent, size), rows)
+  # The rest is activations and Adam.
+  assert 1.0 < compiled.cost_analysis()['flops'] / ours < 1.1
+
+
+def test_turns_are_taken_within_a_budget():
+  ran = []
+  pieces = [
+    taking_turns.Piece('a', lambda n: ran.append(('a', n)), per=2),
+    taking_turns.Piece('b', lambda n: ran.append(('b', n)), least=5),
+  ]
+  found = taking_turns.take_turns(pieces, 1e-9, measure.Compilations())
+  assert ran == [('a', 1), ('a', 1), ('b', 5), ('b', 5), *[('a', 1), ('b', 5)] * 2]
+  assert {name: len(values) for name, values in found.seconds.items()} == {
+    'a': 2,
+    'b': 2,
+  }
+  assert found.compiled == 0
+
+
+def test_a_run_is_the_sum_of_its_parts():
+  ms = {'sac': 2, 'sac step': 3, 'pebble': 4, 'random actions': 1}
+  ms |= {'pebble explore': 5, 'bi-level': 6, 'pass over 100 labels': 7}
+  ms |= {'relabelling 100': 10, 'relabelling 1,000': 100}
+  plan = {'total': 1000, 'random': 100, 'explore': 200, 'catch_up': 10, 'passes': 3}
+  results = {
+    'main_size': 'x',
+    'relabelled': [100, 1000],
+    'groups': [{'size': 'x', 'seconds': {k: [v / 1e3] for k, v in ms.items()}}],
+    'plans': {'mrn': {**plan, 'sessions': [300, 400], 'outer': [50, 2000]}},
+  }
+  parts = update_report.run_seconds(results)['mrn']
+  assert parts == pytest.approx(
+    {
+      'random actions': 0.1,
+      'exploration': 1.0,
+      'learning': 2.8,
+      'catching up': 0.02,
+      'reward passes': 0.042,
+      'relabelling': 0.030 + 0.040 + 0.005 + 0.200,
+      'bi-level steps': 0.012,
+    }
+  )
+  del results['groups'][0]['seconds']['bi-level']
+  assert update_report.run_seconds(results) == {}
+
+
+def _quick(tmp_path, *flags):
+  out = tmp_path / 'raw.json'
+  updates.main(['--quick', f'--out={out}', *flags])
+  return json.loads(out.read_text()), out.with_suffix('.md').read_text()
+
+
+def test_updates_and_fits_leave_their_tables(tmp_path, capsys):
+  results, text = _quick(tmp_path, '--only=updates,reward')
+  said = capsys.readouterr()
+  assert said.out.strip() == text.strip()
+  assert 's left' in said.err
+  assert sum(group['compiled'] for group in results['groups']) == 0
+  names = {name for group in results['groups'] for name in group['seconds']}
+  assert {'sac', 'ddpg', 'sac, 2 seeds', 'products sac', 'relabelling 2,000'} < names
+  assert all(
+    min(values) > 0
+    for group in results['groups']
+    for values in group['seconds'].values()
+  )
+  assert '| walker | 16x2, batch 16 | sac, 2 seeds |' in text
+  assert '| pass over 100 labels |' in text
+  assert len(results['plans']['mrn']['outer']) == 179
+
+
+@pytest.mark.slow
+def test_everything_leaves_a_whole_run(tmp_path):
+  results, text = _quick(tmp_path)
+  assert sum(group['compiled'] for group in results['groups']) == 0
+  assert '| walker | bi-level, relabelling 1,000 |' in text
+  runs = update_report.run_seconds(results)
+  assert sum(runs['mrn'].values()) > sum(runs['pebble'].values()) > 0
+
+
+def test_a_part_that_does_not_exist_is_refused(capsys):
+  with pytest.raises(SystemExit):
+    updates.parse(['--only=upates'])
+  assert '--only=upates is not one of updates' in capsys.readouterr().err
