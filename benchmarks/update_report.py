@@ -4,288 +4,279 @@ python benchmarks/update_report.py benchmarks/results/updates.json
 """
 
 import json
-import math
 import pathlib
 import sys
-from collections.abc import Sequence
 from typing import Any
 
-import passes
-import projection
+import numpy as np
 from measure import Summary, summarize
 from report import table
 
-from rlfb_jax.core.replay import CHUNK_ROWS
-
 Results = dict[str, Any]
 
-# Milliseconds, on two cores of the same kind.
+# Milliseconds per SAC update on two cores of the same class, at 256x2 with batch 256
+# and 1024x2 with batch 1024; low and high where it varied.
 PUBLISHED_UPDATES = (
-  ('brax 0.14', '2.2', '82'),
-  ('sbx', '2.2', '98'),
-  ('stable-baselines3', '9', '235'),
-  ("MRN's released code", '6-9', '212-252'),
+  ('brax SAC', (2.2, 2.2), (82, 82), 'brax 0.14.2 on jax'),
+  ('sbx SAC', (2.2, 2.2), (98, 98), 'sbx on jax'),
+  ('SB3 SAC', (9, 9), (235, 235), 'stable-baselines3 on PyTorch'),
+  ("MRN's authors", (6, 9), (212, 252), 'released code of Liu et al. 2022, PyTorch'),
 )
-# What -> slow and fast, with and without MKL's fast path on AMD processors.
-MRN_CODE = {
-  'bi-level step': (645.0, 288.0),
-  'one epoch of 100 labels': (160.0, 84.0),
-  'relabelling 100,000 transitions': (625.0, 296.0),
-}
-
-NOTES = (
-  'Products: the float32 matrix products that an update cannot do without, of the'
-  ' same shapes, alone in a compiled loop, the fastest of three ways to write them:'
-  ' forward through actor and target critics for the targets; forward, weight'
-  ' gradients and gradients of hidden layers for critics and actor; forward and the'
-  ' gradient of the action through the critics that lead the actor, whose weights'
-  ' have none there. Biases, activations, Adam, Polyak averages and draws come on top.',
-  'A share is the time of the products over the time of the whole.',
-  'Steps are taken on walker_walk in C MuJoCo, one environment, with the observations'
-  ' and actions of walker at both sizes; a step is acting, stepping, storing, drawing'
-  ' a batch, paying for it and one update.',
-  'A pass of the reward fit pads its last minibatch to 128 pairs; the products are'
-  ' those of the real labels.',
+# Milliseconds of MRN's released code at walker's sizes: PyTorch's MKL as it is, and
+# with MKL's fast path on processors that are not Intel's.
+PUBLISHED_PARTS = (
+  ('bi-level step', 645, 288),
+  ('pass over 100 labels', 160, 84),
+  ('relabelling 100,000', 625, 296),
 )
-
-
-class Found:
-  """Access to the samples."""
-
-  def __init__(self, results: Results):
-    self._samples = {
-      (s['part'], s['size'], s['seeds'], s['name']): s['seconds']
-      for s in results['samples']
-    }
-
-  def ms(self, part: str, size: str, name: str, seeds: int = 1) -> list[float]:
-    """Milliseconds per unit, one value a round; empty where not measured."""
-    return [1e3 * s for s in self._samples.get((part, size, seeds, name), ())]
-
-  def median(self, part: str, size: str, name: str) -> float:
-    """Median in milliseconds at one seed; NaN where it was not measured."""
-    found = self.ms(part, size, name)
-    return summarize(found).median if found else math.nan
-
-  def products(self, part: str, size: str) -> tuple[float, str]:
-    """The fastest way of writing the products: median in milliseconds, and its name."""
-    return min((self.median(part, size, way), way) for way in passes.WAYS)
-
-  def keys(self, part: str) -> list[tuple[str, int, str]]:
-    """`(size, seeds, name)` of what was measured, products left out."""
-    return [k[1:] for k in self._samples if k[0] == part and k[3] not in passes.WAYS]
 
 
 def markdown(results: Results) -> str:
   """All tables that the samples give."""
-  found = Found(results)
   parts = [
     _circumstances(results),
-    _section('Updates', _updates(results, found)),
-    _section('Environment steps', _steps(found)),
-    _section("MRN's bi-level step", _bilevel(found)),
-    _section('Reward model', _reward(results, found)),
-    _section('Whole runs', _runs(results, found)),
-    _section('Beside published code', _published(found)),
-    '\n'.join(f'- {note}' for note in NOTES),
+    '## One update',
+    _updates(results),
+    '## One environment step with its update',
+    _iterations(results),
+    "## MRN's bi-level step",
+    _bilevel(results),
+    '## The reward model',
+    _reward(results),
+    '## Whole runs on walker',
+    _runs(results),
+    '## Beside published figures',
+    _published(results),
   ]
   return '\n\n'.join(part for part in parts if part) + '\n'
 
 
-def _section(title: str, body: str) -> str:
-  return f'## {title}\n\n{body}' if body else ''
+def summary(results: Results, size: str, name: str) -> Summary | None:
+  """Milliseconds per unit; None where it was not measured."""
+  for group in results['groups']:
+    if group['size'] == size and name in group['seconds']:
+      return summarize([1e3 * s for s in group['seconds'][name]])
+  return None
+
+
+def ratio(results: Results, size: str, above: str, below: str) -> Summary | None:
+  """Of two names; round by round where they took turns, else of medians."""
+  for group in results['groups']:
+    seconds = group['seconds']
+    if group['size'] == size and above in seconds and below in seconds:
+      pairs = zip(seconds[above], seconds[below], strict=True)
+      return summarize([a / b for a, b in pairs])
+  one, other = summary(results, size, above), summary(results, size, below)
+  if one is None or other is None:
+    return None
+  return Summary(one.median / other.median, one.low / other.high, one.high / other.low)
+
+
+def gflops(results: Results, size: str, name: str) -> float | None:
+  """Rate of products, 1e9 floating-point operations per second."""
+  found, flops = summary(results, size, name), results['flops'].get(f'{size} {name}')
+  return flops / found.median / 1e6 if found and flops else None
+
+
+def run_seconds(results: Results) -> dict[str, dict[str, float]]:
+  """Whole runs put together from measured parts, seconds by method and part.
+
+  Empty where a part is missing. Sessions are counted with all passes that they may
+  make, which is the most that they can take; choosing and answering the questions
+  is left out.
+  """
+  main, plans = results['main_size'], results['plans']
+  ms = {}
+  wanted = ('sac', 'sac step', 'pebble', 'random actions', 'pebble explore', 'bi-level')
+  sizes = sorted(results['relabelled'])
+  names = [f'relabelling {rows:,}' for rows in sizes]
+  for name in (*wanted, 'pass over 100 labels', *names):
+    found = summary(results, main, name)
+    if found is None:
+      return {}
+    ms[name] = found.median
+  curve = [0.0, *(ms[name] for name in names)]
+
+  def relabel(rows: list[int]) -> float:
+    beyond = np.maximum(1.0, np.array(rows) / sizes[-1])
+    return float(np.sum(beyond * np.interp(rows, [0, *sizes], curve)))
+
+  runs = {}
+  for method, plan in plans.items():
+    on_truth = method == 'sac'
+    step = ms['sac step'] if on_truth else ms['pebble']
+    learns = plan['total'] - plan['random'] - plan['explore']
+    parts = {
+      'random actions': plan['random'] * ms['random actions'],
+      'exploration': plan['explore'] * ms['pebble explore'],
+      'learning': learns * step,
+      'catching up': plan['catch_up'] * ms['sac'],
+      'reward passes': plan['passes'] * len(plan['sessions']) * _pass(results),
+      'relabelling': relabel(plan['sessions']) + relabel(plan['outer']),
+      'bi-level steps': len(plan['outer']) * ms['bi-level'],
+    }
+    runs[method] = {name: value / 1e3 for name, value in parts.items()}
+  return runs
+
+
+def _pass(results: Results) -> float:
+  """A pass over the labels of a run, at most 100: one padded minibatch, always."""
+  found = summary(results, results['main_size'], 'pass over 100 labels')
+  assert found is not None
+  return found.median
 
 
 def _circumstances(results: Results) -> str:
-  said = ', '.join(f'{k} {v}' for k, v in results['versions'].items() if v)
+  versions = {k: v for k, v in results['versions'].items() if v}
+  said = ', '.join(f'{name} {version}' for name, version in versions.items())
   sizes = '; '.join(f'{name}: {text}' for name, text in results['sizes'].items())
-  return (
-    f'# Updates\n\n`{" ".join(results["command"])}`, {results["started"]},'
-    f' {results.get("minutes", 0)} minutes.\n\n{results["processor"]},'
-    f' {results["cores"]} cores, load average {results["load_average"]:.2f} before.'
-    f' {said}.\n\nSizes: {sizes}.\n\nMedians [smallest-largest] in milliseconds, over'
-    ' rounds in which everything in a row of measurements takes its turn; float32.'
+  return '\n\n'.join(
+    [
+      '# Off-policy updates',
+      f'`{" ".join(results["command"])}`, {results["started"]},'
+      f' {results.get("minutes", 0)} minutes.',
+      f'{results["processor"]}, {results["cores"]} cores, load average'
+      f' {results["load_average"]:.2f} before. {said}.',
+      f'Sizes: {sizes}. Milliseconds, medians [smallest-largest] over rounds in which'
+      ' what is compared takes turns. Shares are the time of the plain float32 matrix'
+      ' products of the same shapes, counted as in `update_products.py`, over the time'
+      ' of the whole. Programs compiled while the clock ran:'
+      f' {sum(group["compiled"] for group in results["groups"])} (wanted: 0).',
+    ]
   )
 
 
-def _text(samples: Sequence[float]) -> str:
-  summary = summarize(samples)
-  return summary.text(2 if summary.median < 10 else 1 if summary.median < 1000 else 0)
+def _cell(value: Summary | None, digits: int = 2) -> str:
+  return value.text(digits) if value else ''
 
 
-def _updates(results: Results, found: Found) -> str:
+def _percent(value: Summary | None) -> str:
+  if value is None:
+    return ''
+  return f'{value.median:.0%} [{value.low:.0%}-{value.high:.0%}]'
+
+
+def _updates(results: Results) -> str:
   rows = []
-  for part, size, seeds, name in (
-    (part, *key) for part in ('sac', 'ddpg') for key in found.keys(part)
-  ):
-    flops = results['flops'][f'{part} {size}']
-    alone, way = found.products(part, size)
-    took = found.ms(part, size, name, seeds)
-    rows.append(
-      [
-        part.upper(),
-        size,
-        str(seeds),
-        _text(took),
-        f'{flops / 1e9:.2f}',
-        f'{alone:.2f} ({way.removeprefix("products").strip(", ") or "plain"})',
-        f'{flops / alone / 1e6:.0f}',
-        f'{alone / summarize(took).median:.0%}',
-      ]
-    )
-  head = ('', 'size', 'seeds', 'ms per seed-update', 'GFLOP')
-  return table((*head, 'products alone, ms', 'GFLOP/s', 'share'), rows)
+  for size, text in results['sizes'].items():
+    many = f'sac, {results["seeds"]} seeds'
+    for name in ('sac', 'ddpg', many):
+      took = summary(results, size, name)
+      if took is None:
+        continue
+      agent = 'sac' if name == many else name
+      alone = f'products {agent}'
+      rate = gflops(results, size, alone)
+      share = ratio(results, size, alone, name)
+      row = [size, text, name, took.text(2), _cell(summary(results, size, alone))]
+      rows.append([*row, f'{rate:.0f}' if rate else '', _percent(share)])
+  head = ('', 'networks', 'agent', 'ms per update of a seed', 'products alone, ms')
+  return table((*head, 'GFLOP/s', 'share of the rate'), rows)
 
 
-def _steps(found: Found) -> str:
+def _iterations(results: Results) -> str:
   rows = []
-  for size in dict.fromkeys(key[0] for key in found.keys('steps')):
-    sac, pebble = (found.ms('steps', size, f'{m} step') for m in ('sac', 'pebble'))
-    ratios = summarize([p / s for p, s in zip(pebble, sac, strict=True)])
-    early = [found.median('phases', size, f'{p} step') for p in ('random', 'explore')]
-    rows.append(
-      [size, _text(sac), _text(pebble), ratios.text(2), *(f'{t:.2f}' for t in early)]
-    )
-  head = ('size', 'SAC step', 'PEBBLE step', 'PEBBLE / SAC', 'random step')
-  return table((*head, 'pre-training step'), rows)
-
-
-def _bilevel(found: Found) -> str:
-  rows = []
-  for size, _, name in found.keys('bilevel'):
-    if name == 'sac update':
+  for size in results['sizes']:
+    step, pebble = (summary(results, size, name) for name in ('sac step', 'pebble'))
+    if step is None or pebble is None:
       continue
-    took = found.ms('bilevel', size, name)
-    update = found.ms('bilevel', size, 'sac update')
-    times = summarize([t / u for t, u in zip(took, update, strict=True)])
-    rows.append([size, name, _text(took), times.text(1)])
-  lines = [table(('size', '', 'ms', 'SAC updates'), rows)]
-  for size in dict.fromkeys(key[0] for key in found.keys('bilevel')):
-    whole = found.median('bilevel', size, 'bi-level step')
-    unmeasured = 'bi-level step, supervised gradient unmeasured'
-    without = found.median('bilevel', size, unmeasured)
-    lines.append(
-      f'{size}: measuring the supervised gradient (`--mrn_measure_supervised`) is'
-      f' {1 - without / whole:.0%} of a step without relabelling.'
-    )
-  return '\n\n'.join(lines) if rows else ''
+    against = ratio(results, size, 'pebble', 'sac step')
+    rows.append([size, step.text(2), pebble.text(2), _cell(against)])
+  return table(('', 'SAC, ms', 'PEBBLE, ms', 'PEBBLE / SAC'), rows)
 
 
-def _reward(results: Results, found: Found) -> str:
+def _bilevel(results: Results) -> str:
   rows = []
-  for size, _, name in found.keys('reward'):
-    took = found.ms('reward', size, name)
-    alone, _ = found.products('reward', size)
-    flops = results['flops'][f'reward {size}']
-    what = 'one pass over' if name == 'reward fit' else 'relabelling'
-    share = f'{alone / summarize(took).median:.0%}'
+  for size in results['sizes']:
+    took = summary(results, size, 'bi-level')
+    bare = summary(results, size, 'bi-level, nothing measured')
+    if took is None or bare is None:
+      continue
+    names = {
+      n: None for g in results['groups'] if g['size'] == size for n in g['seconds']
+    }
+    for name in names:
+      if name.startswith('bi-level'):
+        multiple = ratio(results, size, name, 'sac')
+        found = summary(results, size, name)
+        rows.append([size, name, _cell(found), _cell(multiple)])
+    share = 1 - bare.median / took.median
     rows.append(
-      [f'{what} {size}', _text(took), f'{flops / 1e9:.1f}', f'{alone:.1f}', share]
+      [size, 'share of measuring the supervised gradient', f'{share:.0%}', '']
     )
-  return table(('', 'ms', 'GFLOP', 'products alone, ms', 'share'), rows)
+  return table(('', '', 'ms', 'of a SAC update'), rows)
 
 
-def run_costs(results: Results, size: str, method: str) -> projection.Costs:
-  """What the parts of a run take, medians; NaN for what was not measured."""
-  found, whole = Found(results), results['whole_runs']
-
-  def seconds(part: str, of: str, name: str) -> float:
-    return found.median(part, of, name) / 1e3
-
-  transitions = whole['relabelling']
-  chunks = math.ceil(transitions / CHUNK_ROWS)
-  learner = 'sac' if method == 'sac' else 'pebble'
-  return projection.Costs(
-    steps={
-      'random': seconds('phases', size, 'random step'),
-      'explore': seconds('phases', size, 'explore step'),
-      'learn': seconds('steps', size, f'{learner} step'),
-    },
-    update=seconds('bilevel', size, 'sac update'),
-    fit_pass=seconds('reward', f'{whole["fit"]} labels', 'reward fit'),
-    relabel_chunk=seconds('reward', f'{transitions} transitions', 'relabelling')
-    / chunks,
-    bilevel=seconds('bilevel', size, 'bi-level step'),
-  )
-
-
-def _runs(results: Results, found: Found) -> str:
+def _reward(results: Results) -> str:
+  main = results['main_size']
   rows = []
-  for size in dict.fromkeys(key[0] for key in found.keys('steps')):
-    totals: dict[str, float] = {}
-    for method, plan in results['plans'].items():
-      parts = projection.project(
-        projection.Plan(**plan), run_costs(results, size, method)
-      )
-      if math.isnan(parts['total']):
-        return ''
-      totals[method] = parts['total']
-      rest = parts['total'] - parts['steps']
-      rows.append(
-        [
-          size,
-          method,
-          f'{parts["total"] / 3600:.2f}',
-          f'{parts["total"] / totals["sac"]:.3f}',
-          f'{rest:.0f} s',
-          ', '.join(f'{n} {s:.0f} s' for n, s in parts.items() if 0 < s < rest),
-        ]
-      )
-  if not rows:
+  for name, (alone, multiple) in results['reward_products'].items():
+    took, product = summary(results, main, name), summary(results, main, alone)
+    if took is None or product is None:
+      continue
+    share = multiple * product.median / took.median
+    rate = gflops(results, main, alone)
+    rows.append([name, took.text(1), f'{multiple * product.median:.1f}'])
+    rows[-1] += [f'{rate:.0f}' if rate else '', f'{share:.0%}']
+  body = table(('', 'ms', 'products, ms', 'GFLOP/s', 'share of the rate'), rows)
+  said = (
+    'Products are measured for one minibatch or one chunk of rows and multiplied by'
+    ' the real pairs or rows; the padding of a minibatch is part of our time only.'
+  )
+  return f'{body}\n\n{said}' if rows else ''
+
+
+def _runs(results: Results) -> str:
+  runs = run_seconds(results)
+  if not runs:
     return ''
-  mrn = results['plans']['mrn']
-  head = ('size', '', 'hours', 'of sac', 'beside steps', 'of which')
-  steps = sum(mrn['steps'].values())
-  return (
-    f'{table(head, rows)}\n\nProjected for one seed and {steps:,} environment steps:'
-    ' a step of each phase, an update, a pass of the fit, a relabelled transition and'
-    ' a bi-level step are measured above, and multiplied by how often the timetable'
-    f' has them: {len(mrn["sessions"])} sessions with all {mrn["passes"]} passes that'
-    ' they may make (most need fewer) and one more for choosing queries,'
-    f' {mrn["catch_up"]} updates at once, {len(mrn["bilevel"])} bi-level steps, and a'
-    ' relabelling after each with as many transitions as are held then. Evaluation is'
-    ' left out.'
+  total = {method: sum(parts.values()) for method, parts in runs.items()}
+  names = list(next(iter(runs.values())))
+  rows = [
+    [
+      method,
+      *(f'{parts[name]:,.0f}' for name in names),
+      f'{total[method] / 3600:.2f}',
+      f'{total[method] / total["sac"]:.3f}',
+    ]
+    for method, parts in runs.items()
+  ]
+  plan = results['plans']
+  counts = '; '.join(
+    f'{method}: {len(p["sessions"])} sessions, {len(p["outer"])} bi-level steps'
+    for method, p in plan.items()
   )
+  said = (
+    'Measured: one step of each kind, one update, one pass, one bi-level step, and'
+    f' relabelling {" and ".join(f"{n:,}" for n in results["relabelled"])} transitions.'
+    f' Multiplied: by the counts of the presets ({counts}), each relabelling at the'
+    ' number of transitions held then, between the measured points along a line. Each'
+    ' session makes all passes that it may, the most that it can take. Left out:'
+    ' choosing and answering questions, evaluation, compilation.'
+  )
+  head = ['seconds of', *names, 'hours', 'of sac']
+  return f'{table(head, rows)}\n\n{said}'
 
 
-def _published(found: Found) -> str:
-  small, walker = (
-    found.ms(part, size, 'sac update')
-    for part, size in (('sac', 'small'), ('sac', 'walker'))
-  )
-  lines = []
-  if small and walker:
-    ours = ['**rlfb_jax**', _text(small), _text(walker)]
-    head = ('ms per SAC update', '256 x 2, batch 256', '1024 x 2, batch 1024')
-    lines.append(table(head, [ours, *map(list, PUBLISHED_UPDATES)]))
-  timed = {
-    'bi-level step': found.ms('bilevel', 'walker', 'bi-level step'),
-    'one epoch of 100 labels': found.ms('reward', '100 labels', 'reward fit'),
-    'relabelling 100,000 transitions': found.ms(
-      'reward', '100000 transitions', 'relabelling'
-    ),
-  }
+def _published(results: Results) -> str:
+  small, large = (summary(results, size, 'sac') for size in ('small', 'walker'))
+  rows = [['this', _cell(small), _cell(large, 0), 'this run']]
+  for name, *figures, source in PUBLISHED_UPDATES:
+    cells = [f'{a:g}' if a == b else f'{a:g}-{b:g}' for a, b in figures]
+    rows.append([name, *cells, source])
+  head = ('ms per SAC update', '256x2, batch 256', '1024x2, batch 1024', 'source')
+  first = table(head, rows)
   rows = []
-  for name, (slow, fast) in MRN_CODE.items():
-    if timed[name]:
-      took: Summary = summarize(timed[name])
-      ratios = f'{slow / took.median:.1f} ({fast / took.median:.1f})'
-      rows.append([name, _text(timed[name]), f'{slow:.0f} ({fast:.0f})', ratios])
-  lines.append(table(('ms', 'rlfb_jax', "MRN's released code", 'times as fast'), rows))
-  body = '\n\n'.join(line for line in lines if line)
-  if not body:
-    return ''
-  return (
-    f"{body}\n\nOthers' numbers were taken apart from this run, on two cores of the"
-    " same kind; in brackets with PyTorch's MKL on its fast path, which it does not"
-    ' take by itself on AMD processors.'
+  for name, plain, fast in PUBLISHED_PARTS:
+    found = summary(results, 'walker', name.replace(' step', ''))
+    rows.append([name, _cell(found, 0), str(plain), str(fast)])
+  head = ('ms, walker', 'this', "MRN's authors", "authors, MKL's fast path")
+  said = (
+    'Published figures are of processors of the same class with two cores, not of this'
+    ' run; an empty cell was not measured.'
   )
-
-
-def main(argv: Sequence[str]) -> None:
-  """Prints the tables of a file."""
-  print(markdown(json.loads(pathlib.Path(argv[0]).read_text())))
+  return f'{first}\n\n{table(head, rows)}\n\n{said}'
 
 
 if __name__ == '__main__':
-  main(sys.argv[1:])
+  print(markdown(json.loads(pathlib.Path(sys.argv[1]).read_text())))

@@ -1,12 +1,13 @@
-"""What one gradient step costs, and all that comes with it, beside its products.
+"""What an off-policy update costs, and how much of that is matrix products.
 
-  python benchmarks/updates.py                     # everything, about 8 minutes
-  python benchmarks/updates.py --only=updates,steps --minutes=3
+  python benchmarks/updates.py              # everything, about 8 minutes
+  python benchmarks/updates.py --only=updates,steps
+  python benchmarks/updates.py --quick      # sizes for tests, numbers worthless
 
-Measured are updates of SAC and DDPG at three sizes, environment steps of SAC and
-PEBBLE, MRN's bi-level step, passes of the reward fit and relabelling; beside updates
-and the reward model, in turns, the matrix products that they cannot do without.
-Whole runs are projected from these parts.
+Measured are updates of SAC and DDPG at three sizes, one iteration of SAC and of PEBBLE
+(environment step, label and update), MRN's bi-level step, a pass of the reward's fit,
+and relabelling; each takes turns with the plain matrix products of its shapes. Whole
+runs are put together from these parts.
 
 Raw samples go to `--out` as they come; the tables beside it, as Markdown, are made
 from that file alone (`python benchmarks/update_report.py FILE`). Nothing else should
@@ -14,82 +15,226 @@ run meanwhile.
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import passes
-import projection
-import rounds
+import update_products
 import update_report
-import update_workloads
-from rounds import Program
+import update_workloads as workloads
+from measure import Compilations
+from taking_turns import Piece, Progress, take_turns
+from update_workloads import Size
 
-from rlfb_jax.core.suggest import check_known
+from rlfb_jax import envs, methods
+from rlfb_jax.bin import train
+from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.training import manifest
 
 PARTS = ('updates', 'steps', 'bilevel', 'reward')
-_MEASURING = 0.5  # Share of the time; the rest is compilation.
+SIZES = (
+  Size('walker', 1024, 2, 1024, 24, 6),
+  Size('metaworld', 256, 3, 512, 39, 4),
+  Size('small', 256, 2, 256, 24, 6),
+)
+QUICK_SIZES = (Size('walker', 16, 2, 16, 24, 6),)
+SEEDS = 10
+SEGMENT_STEPS = 50
 
-
-class Measurement(NamedTuple):
-  """Programs that take turns.
-
-  Attributes:
-    part: as in the file.
-    size: likewise.
-    seeds: trained together.
-    weight: of the time, its share.
-    make: builds the programs and says how many operations the products make, or 0.
-  """
-
-  part: str
-  size: str
-  seeds: int
-  weight: float
-  make: Callable[[], tuple[list[Program], int]]
+Make = Callable[[], list[Piece]]
 
 
 class Scale(NamedTuple):
-  """How large everything is.
+  """How much is measured.
 
   Attributes:
-    sizes: of agents, by name.
-    seeds: numbers of them, 1 first.
-    reward_hidden: widths of the reward networks.
-    labels: pairs in the reward fit -> passes in one call; a run's budget first.
-    transitions: relabelled ones; what a run has in the mean first.
-    capacity: of the replay buffer in a run.
+    sizes: the first is the one that whole runs are put together for.
+    stepped: names of the sizes whose iterations and bi-level steps are timed.
+    seeds: of the many-seed update.
+    labels: of the reward's fit, and the passes in one call.
+    relabelled: transitions, ascending.
+    chunk_steps: iterations in one chunk, by size.
+    reward_flags: of the reward model whose fit is timed.
+    seconds: factor of all budgets.
   """
 
-  sizes: dict[str, update_workloads.Size]
-  seeds: tuple[int, ...]
-  reward_hidden: tuple[int, ...]
+  sizes: Sequence[Size]
+  stepped: Sequence[str]
+  seeds: int
   labels: dict[int, int]
-  transitions: tuple[int, ...]
-  capacity: int
+  relabelled: tuple[int, ...]
+  chunk_steps: dict[str, int]
+  reward_flags: tuple[str, ...]
+  seconds: float
 
 
 FULL = Scale(
-  sizes=update_workloads.SIZES,
-  seeds=(1, 10),
-  reward_hidden=update_workloads.REWARD_HIDDEN,
-  labels={100: 5, 1000: 1},
-  transitions=(100_000, 1_000_000),
-  capacity=1_000_000,
+  sizes=SIZES,
+  stepped=('walker', 'small'),
+  seeds=SEEDS,
+  labels={100: 5, 1000: 2},
+  relabelled=(100_000, 1_000_000),
+  chunk_steps={'walker': 20, 'small': 200},
+  reward_flags=(),
+  seconds=1.0,
 )
 QUICK = Scale(
-  sizes=update_workloads.QUICK_SIZES,
-  seeds=(1, 2),
-  reward_hidden=update_workloads.QUICK_REWARD_HIDDEN,
-  labels={10: 2},
-  transitions=(64,),
-  capacity=128,
+  sizes=QUICK_SIZES,
+  stepped=('walker',),
+  seeds=2,
+  labels={100: 1},
+  relabelled=(1_000, 2_000),
+  chunk_steps={'walker': 20},
+  reward_flags=('--reward_hidden_size=8', '--reward_hidden_layers=1'),
+  seconds=0.002,
 )
+
+
+class Group(NamedTuple):
+  """Pieces that take turns: made only when their turn comes, dropped after it."""
+
+  label: str
+  size: Size
+  make: Make
+  budget: float
+
+
+def groups(scale: Scale, parts: Sequence[str]) -> list[Group]:
+  """All that is to be measured, in order."""
+  found = []
+
+  def add(
+    label: str, size: Size, make: Callable[[], list[Piece]], budget: float
+  ) -> None:
+    found.append(Group(label, size, make, budget * scale.seconds))
+
+  for size in scale.sizes:
+    large = size.hidden_size >= 1024
+    if 'updates' in parts:
+
+      def one_seed(size: Size = size) -> list[Piece]:
+        agents = 'sac', 'ddpg'
+        return [workloads.updates(agent, size, 1) for agent in agents] + [
+          workloads.update_products_of(agent, size) for agent in agents
+        ]
+
+      def many_seeds(size: Size = size) -> list[Piece]:
+        return [
+          workloads.updates('sac', size, scale.seeds),
+          workloads.update_products_of('sac', size),
+        ]
+
+      add('updates', size, one_seed, 24 if large else 12)
+      add('updates of many seeds', size, many_seeds, 24 if large else 8)
+    if size.name not in scale.stepped:
+      continue
+    steps = scale.chunk_steps[size.name]
+    main = size == scale.sizes[0]
+    if 'steps' in parts:
+
+      def iterations(
+        size: Size = size, steps: int = steps, main: bool = main
+      ) -> list[Piece]:
+        learned = {'pebble': 'learn'}
+        if main:
+          learned |= {'random actions': 'random', 'pebble explore': 'explore'}
+        return [
+          *workloads.iterations('sac', size, steps, {'sac step': 'learn'}),
+          *workloads.iterations('pebble', size, steps, learned),
+        ]
+
+      add('iterations', size, iterations, 60 if large else 10)
+    if 'bilevel' in parts:
+
+      def bilevel(size: Size = size) -> list[Piece]:
+        steps = workloads.bilevel_steps(size, scale.relabelled[0])
+        return [*steps, workloads.updates('sac', size, 1)]
+
+      add('bi-level steps', size, bilevel, 16 if large else 8)
+  if 'reward' in parts:
+    size = scale.sizes[0]
+    reward = reward_options(scale)
+
+    def fits() -> list[Piece]:
+      rows = 2 * SEGMENT_STEPS * reward.minibatch_size
+      return [
+        *(
+          workloads.reward_fit(reward, size, labels, SEGMENT_STEPS, passes)
+          for labels, passes in scale.labels.items()
+        ),
+        workloads.reward_products(reward, size, rows, trains=True),
+      ]
+
+    def relabelling() -> list[Piece]:
+      rows = workloads.replay_lib.CHUNK_ROWS
+      return [
+        *workloads.relabelling(reward, size, scale.relabelled),
+        workloads.reward_products(reward, size, rows, trains=False),
+      ]
+
+    add('reward fits', size, fits, 24)
+    add('relabelling', size, relabelling, 16)
+  return found
+
+
+def reward_options(scale: Scale) -> RewardOptions:
+  """Of PEBBLE's preset."""
+  return train.parse(['--preset=pebble_walker', *scale.reward_flags]).reward
+
+
+def products_facts(scale: Scale) -> dict[str, Any]:
+  """Which products belong to which part, how many times, and their operations."""
+  reward, main = reward_options(scale), scale.sizes[0]
+  flops = {
+    f'{size.name} products {agent}': update_products.count_flops(
+      workloads.passes_of(agent, size), size.batch_size
+    )
+    for size in scale.sizes
+    for agent in ('sac', 'ddpg')
+  }
+  chunk = workloads.replay_lib.CHUNK_ROWS
+  belonging: dict[str, tuple[str, float]] = {}
+  for name, trains, rows in (
+    ('products of training', True, 2 * SEGMENT_STEPS * reward.minibatch_size),
+    ('products of relabelling', False, chunk),
+  ):
+    passes = workloads.reward_passes(reward, main, trains)
+    flops[f'{main.name} {name}'] = update_products.count_flops(passes, rows)
+    parts = (
+      {f'pass over {n:,} labels': n / reward.minibatch_size for n in scale.labels}
+      if trains
+      else {f'relabelling {n:,}': n / chunk for n in scale.relabelled}
+    )
+    belonging |= {part: (name, times) for part, times in parts.items()}
+  return {'flops': flops, 'reward_products': belonging}
+
+
+def plans() -> dict[str, dict[str, Any]]:
+  """What whole runs of the presets are made of; nothing is run."""
+  found = {}
+  for method in ('sac', 'pebble', 'mrn'):
+    preset = 'mrn_walker' if method == 'mrn' else 'pebble_walker'
+    config = train.parse([f'--preset={preset}', f'--method={method}'])
+    algorithm = methods.make(config, envs.make('walker_walk', engine='native'))
+    chunk = algorithm.steps_per_chunk
+    starts = range(0, config.total_env_steps, chunk)
+    phases = [algorithm.phase(t) for t in starts]
+    events = [(t, name) for t in starts for name in algorithm.events_due(t)]
+    catch_up = sum(name == 'begin_learning' for _, name in events)
+    found[method] = {
+      'total': config.total_env_steps,
+      'random': chunk * phases.count('random'),
+      'explore': chunk * phases.count('explore'),
+      'sessions': [t for t in starts if algorithm.request(t)],
+      'outer': [t for t, name in events if name == 'outer_step'],
+      'catch_up': catch_up * config.replay.catch_up_updates,
+      'passes': config.reward.max_passes,
+    }
+  return found
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -99,134 +244,32 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
   )
   add = parser.add_argument
   add('--only', default=','.join(PARTS), help='parts to measure, comma-separated')
-  add('--minutes', type=float, default=8.0, help='to spend, about')
   add('--out', default='benchmarks/results/updates.json', help='raw samples')
-  add(
-    '--quick', action='store_true', help='sizes for tests: seconds, numbers worthless'
-  )
+  add('--quick', action='store_true', help='sizes for tests: seconds, worthless')
   options = parser.parse_args(argv)
   options.only = options.only.split(',')
-  try:
-    for part in options.only:
-      check_known('--only', part, PARTS)
-  except ValueError as error:
-    parser.error(str(error))
-  if options.minutes <= 0:
-    parser.error(f'--minutes={options.minutes:g} must be more than 0; try 8.')
+  for part in options.only:
+    if part not in PARTS:
+      parser.error(f'--only={part} is not one of {", ".join(PARTS)}.')
   return options
-
-
-def measurements(scale: Scale, parts: Sequence[str]) -> list[Measurement]:
-  """All that is to be measured, in order."""
-  found = []
-  if 'updates' in parts:
-    found += [
-      _update(agent, name, size, seeds)
-      for agent in ('sac', 'ddpg')
-      for name, size in scale.sizes.items()
-      for seeds in scale.seeds
-    ]
-  hidden = scale.reward_hidden
-  flags = (f'--reward_hidden_size={hidden[0]}', f'--reward_hidden_layers={len(hidden)}')
-  for name, size in scale.sizes.items():
-    if size.chunk_steps:
-      runs = _once(lambda size=size: update_workloads.Runs(size, flags))
-      found += _loops(scale, parts, name, runs)
-  if 'reward' in parts:
-    found += [
-      Measurement(
-        'reward',
-        f'{labels} labels',
-        1,
-        1.0,
-        lambda n=labels, p=num: update_workloads.fit_programs(hidden, n, p),
-      )
-      for labels, num in scale.labels.items()
-    ]
-    found += [
-      Measurement(
-        'reward',
-        f'{count} transitions',
-        1,
-        1.0,
-        lambda n=count: update_workloads.relabel_programs(hidden, n),
-      )
-      for count in scale.transitions
-    ]
-  return found
-
-
-def _update(
-  agent: str, name: str, size: update_workloads.Size, seeds: int
-) -> Measurement:
-  def make() -> tuple[list[Program], int]:
-    programs = [update_workloads.updates(agent, size, seeds)]
-    found = update_workloads.update_products(agent, size) if seeds == 1 else []
-    return programs + found, passes.count_flops(update_workloads.passes_of(agent, size))
-
-  return Measurement(agent, name, seeds, 2.0 if name == 'walker' else 1.0, make)
-
-
-def _loops(
-  scale: Scale,
-  parts: Sequence[str],
-  name: str,
-  runs: Callable[[], update_workloads.Runs],
-) -> list[Measurement]:
-  """What needs a whole run's state."""
-  makes = {
-    'steps': (2.0, lambda: runs().steps()),
-    'phases': (0.5, lambda: runs().phases()),
-    'bilevel': (2.0, lambda: runs().bilevel(scale.transitions[0], scale.capacity)),
-  }
-  wanted = [*(('steps', 'phases') if 'steps' in parts else ())]
-  wanted += ['bilevel'] if 'bilevel' in parts else []
-  return [
-    Measurement(part, name, 1, weight, lambda make=make: (make(), 0))
-    for part in wanted
-    for weight, make in [makes[part]]
-  ]
-
-
-def _once(make: Callable[[], Any]) -> Callable[[], Any]:
-  """Makes it when first asked for, and keeps it."""
-  kept: list[Any] = []
-
-  def get() -> Any:
-    if not kept:
-      kept.append(make())
-    return kept[0]
-
-  return get
-
-
-def _describe(size: update_workloads.Size) -> str:
-  hidden = f'{size.hidden[0]} x {len(size.hidden)}'
-  return (
-    f'{hidden}, batch {size.batch}, {size.observation_size} observed,'
-    f' {size.action_size} acted'
-  )
 
 
 def main(argv: Sequence[str]) -> None:
   """Measures, saves, reports."""
   options = parse(argv)
   scale = QUICK if options.quick else FULL
-  out = pathlib.Path(options.out)
+  compilations = Compilations()
+  started = time.monotonic()
   results: dict[str, Any] = {
     **manifest.make(),
     'load_average': os.getloadavg()[0],
-    'sizes': {name: _describe(size) for name, size in scale.sizes.items()},
-    'whole_runs': {
-      'fit': next(iter(scale.labels)),
-      'relabelling': scale.transitions[0],
-    },
-    'plans': {
-      name: dataclasses.asdict(projection.make_plan(preset))
-      for name, preset in projection.RUNS.items()
-    },
-    'flops': {},
-    'samples': [],
+    'sizes': {size.name: size.text for size in scale.sizes},
+    'main_size': scale.sizes[0].name,
+    'seeds': scale.seeds,
+    'relabelled': scale.relabelled,
+    **products_facts(scale),
+    'plans': plans(),
+    'groups': [],
   }
   if results['load_average'] > 0.5:
     print(
@@ -234,20 +277,16 @@ def main(argv: Sequence[str]) -> None:
       ' the numbers will show it.',
       file=sys.stderr,
     )
-  todo = measurements(scale, options.only)
-  total = sum(m.weight for m in todo)
-  seconds = 0.2 if options.quick else 60 * options.minutes * _MEASURING
-  clock = rounds.Clock([m.weight for m in todo], 60 * options.minutes)
+  out = pathlib.Path(options.out)
   out.parent.mkdir(parents=True, exist_ok=True)
-  for m in todo:
-    seeds = f', {m.seeds} seeds' if m.seeds > 1 else ''
-    clock.announce(f'{m.part} {m.size}{seeds}')
-    programs, flops = m.make()
-    results['flops'][f'{m.part} {m.size}'] = flops
-    for name, samples in rounds.alternate(programs, seconds * m.weight / total).items():
-      facts = {'part': m.part, 'size': m.size, 'seeds': m.seeds, 'name': name}
-      results['samples'].append({**facts, **samples._asdict()})
-    results['minutes'] = round(clock.seconds / 60, 1)
+  todo = groups(scale, options.only)
+  progress = Progress([group.budget for group in todo])
+  for group in todo:
+    progress.next(f'{group.label}, {group.size.name}')
+    samples = take_turns(group.make(), group.budget, compilations)
+    facts = {'label': group.label, 'size': group.size.name}
+    results['groups'].append({**facts, **samples._asdict()})
+    results['minutes'] = round((time.monotonic() - started) / 60, 1)
     out.write_text(json.dumps(results, indent=1) + '\n')
   text = update_report.markdown(results)
   out.with_suffix('.md').write_text(text)
