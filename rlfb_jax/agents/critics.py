@@ -1,14 +1,12 @@
 """Critics of actions: C networks that share nothing, leaves [C, ...]."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.networks import MLP, apply_mlp, orthogonal_mlp
-from rlfb_jax.core.types import Activation, Key
-
-Apply = Callable[[MLP, jax.Array, Activation], jax.Array]
+from rlfb_jax.core.types import Key
 
 
 def init_critics(
@@ -37,34 +35,16 @@ def init_critics(
   return jax.vmap(lambda k: orthogonal_mlp(k, sizes, 1.0, last_gain))(keys)
 
 
-def q_values(
-  params: MLP, obs: jax.Array, action: jax.Array, apply: Apply = apply_mlp
-) -> jax.Array:
+def q_values(params: MLP, obs: jax.Array, action: jax.Array) -> jax.Array:
   """Each critic's value of each pair.
 
   Args:
     params: leaves [C, ...].
     obs: [..., ds].
     action: [..., da].
-    apply: runs one network.
 
   Returns:
     [C, ...].
   """
   inputs = jnp.concatenate([obs, action], axis=-1)
-  return jax.vmap(lambda critic: apply(critic, inputs, jax.nn.relu)[..., 0])(params)
-
-
-def q_values_any_mode(params: MLP, obs: jax.Array, action: jax.Array) -> jax.Array:
-  """As `q_values`, for `jax.jvp` too, which bi-level methods need.
-
-  The products of `apply_mlp` are differentiable backwards only, if faster so.
-  """
-  return q_values(params, obs, action, _apply_plain)
-
-
-def _apply_plain(params: MLP, inputs: jax.Array, activation: Activation) -> jax.Array:
-  hidden = inputs
-  for layer in params[:-1]:
-    hidden = activation(hidden @ layer.kernel + layer.bias)
-  return hidden @ params[-1].kernel + params[-1].bias
+  return jax.vmap(lambda critic: apply_mlp(critic, inputs, jax.nn.relu)[..., 0])(params)

@@ -3,15 +3,26 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from jax.custom_batching import custom_vmap
 
+from rlfb_jax.agents.gradient_signal import (
+  GradientSignal,
+  init_signal,
+  signal_norm,
+  update_signal,
+)
 from rlfb_jax.agents.regulariser import Regulariser
 from rlfb_jax.core.types import Key, Metrics, Params
 
 Tree = TypeVar('Tree')
+
+# Gradients that the estimate of what the policy consistently learns reaches back: an
+# episode's worth of steps at the published ratio.
+SIGNAL_HORIZON = 1000
 
 
 def guarded_step(
@@ -93,38 +104,73 @@ def occasionally(
   return jax.lax.cond(_any_member(step % interval == 0), now, later)
 
 
+class TermMemory(flax.struct.PyTreeNode):
+  """What a regulariser leaves from step to step.
+
+  Attributes:
+    gradient: of its loss, as last evaluated, like the actor's parameters.
+    signal: of the RL gradients, which a budget is counted in.
+  """
+
+  gradient: Params
+  signal: GradientSignal
+
+
+def init_term(params: Params) -> TermMemory:
+  """No gradient seen yet.
+
+  Args:
+    params: of the actor.
+  """
+  return TermMemory(jax.tree.map(jnp.zeros_like, params), init_signal(params))
+
+
 def regularised(
   regulariser: Regulariser | None,
   params: Params,
   rl_grads: Params,
-  cached: Params,
+  memory: TermMemory | None,
   key: Key,
   step: jax.Array,
-) -> tuple[Params, Params, Metrics]:
+) -> tuple[Params, TermMemory | None, Metrics]:
   """Joins the gradient of an actor's loss with that of one more term.
 
   Args:
     regulariser: the term, or None.
     params: of the actor.
     rl_grads: of the actor's own loss.
-    cached: the term's gradient as last evaluated.
+    memory: of the steps before; None where there is no term.
     key: randomness, consumed where the term is evaluated.
     step: [] int32; the term is evaluated where `refresh_every` divides it.
 
   Returns:
-    The gradient to apply, the term's gradient to keep, and metrics.
+    The gradient to apply, what to keep, and metrics.
+
+  Raises:
+    ValueError: at trace time, for a term without memory.
   """
   if regulariser is None:
-    return rl_grads, cached, {}
+    return rl_grads, memory, {}
+  if memory is None:
+    raise ValueError(
+      'A regulariser needs an agent that remembers its term; make the agent with'
+      ' regularised=True.'
+    )
 
   def evaluate() -> tuple[Params, Metrics]:
     grads, metrics = jax.grad(regulariser.loss, has_aux=True)(params, key)
     return grads, metrics
 
-  cached, metrics = occasionally(step, regulariser.refresh_every, evaluate, cached)
+  gradient, metrics = occasionally(
+    step, regulariser.refresh_every, evaluate, memory.gradient
+  )
+  signal = update_signal(memory.signal, rl_grads, SIGNAL_HORIZON)
   # Replay has no single policy that collected it, so that there is no distance to it.
-  grads, combined = regulariser.combine(rl_grads, cached, jnp.zeros((), jnp.float32))
-  return grads, cached, metrics | combined
+  no_distance = jnp.zeros((), jnp.float32)
+  grads, combined = regulariser.combine(
+    rl_grads, gradient, no_distance, signal_norm(signal)
+  )
+  return grads, TermMemory(gradient, signal), metrics | combined
 
 
 @custom_vmap

@@ -119,8 +119,8 @@ def main(argv: Sequence[str]) -> None:
     run = start(config, env)
   needed = methods.memory_needed(config, env)
   print(
-    f'{PROGRAM}: writing to {run.root}; keeps {needed.total / 2**20:,.0f} MiB of'
-    ' replay, clips and labels',
+    f'{PROGRAM}: writing to {run.root}; takes {needed.total / 2**20:,.0f} MiB of'
+    ' memory for replay, clips and labels',
     file=sys.stderr,
   )
   try:

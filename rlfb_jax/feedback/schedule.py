@@ -84,7 +84,10 @@ class PairOptions(ScheduleOptions):
     10, 'Newest episodes that near_on_policy draws from (QPA).', low=1
   )
   archive_episodes: int = option(
-    100, 'Newest episodes kept to draw pairs from, summed over environments.', low=1
+    100,
+    'Newest episodes kept to draw clips from, summed over environments, with SAC and '
+    'DDPG for ratings too; PPO keeps all until the last session.',
+    low=1,
   )
 
 

@@ -207,7 +207,6 @@ def make_feedback(
     context=lambda state: state.replace(archive=None, answers=None),
     request=request,
     first_session=min(kind.sessions[0].env_steps for kind in kinds),
-    last_session=max(kind.sessions[-1].env_steps for kind in kinds),
   )
 
 

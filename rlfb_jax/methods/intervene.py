@@ -153,7 +153,9 @@ def make_intervention(
       action_size,
     )
     feedback = feedback.replace(
-      strikes=decision.strikes, repelling=feedback.repelling & ~decision.abort
+      # Before there is anything to be pushed from, nothing can be its fault.
+      strikes=jnp.where(jnp.any(classes.mask), decision.strikes, 0),
+      repelling=feedback.repelling & ~decision.abort,
     )
     return feedback, metrics | {
       'kl/value': repulsion.value(params, classes, batch, key),

@@ -85,15 +85,22 @@ def make_off_policy_intervention(
       signal_norm: jax.Array | None = None,
     ) -> tuple[Params, Metrics]:
       del approx_kl  # No trust region to leave.
+      if options.gradient_budget_reference == 'minibatch':
+        signal_norm = None
       limited, metrics = limit_gradient(term, rl, options.gradient_budget, signal_norm)
       joined = jax.tree.map(lambda a, b: a + room * b, rl, limited)
       return joined, metrics | {'kl/room': room}
 
     return Regulariser(loss, combine, options.refresh_every)
 
-  def shape_rewards(state: FeedbackState, batch: Transitions) -> jax.Array:
+  def shape_rewards(
+    state: FeedbackState, batch: Transitions, recent: Transitions
+  ) -> jax.Array:
     assert repulsion.shape_rewards is not None
-    return repulsion.shape_rewards(live(state), batch.obs, batch.action, None)
+    behaviour = recent.obs, recent.action
+    return repulsion.shape_rewards(
+      live(state), batch.obs, batch.action, None, behaviour
+    )
 
   def gated(state: FeedbackState) -> FeedbackState:
     if repulsion.gate is None:
@@ -121,7 +128,9 @@ def make_off_policy_intervention(
     )
     value = repulsion.value(params, state.classes, batch, key)
     state = gated(state).replace(
-      strikes=decision.strikes, repelling=state.repelling & ~decision.abort
+      # Before there is anything to be pushed from, nothing can be its fault.
+      strikes=jnp.where(jnp.any(state.classes.mask), decision.strikes, 0),
+      repelling=state.repelling & ~decision.abort,
     )
     return state, metrics | {
       'kl/value': value,

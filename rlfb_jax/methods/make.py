@@ -1,5 +1,6 @@
 """Each method by name: which parts it is composed of."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -31,13 +32,19 @@ from rlfb_jax.methods.outer import make_outer_step
 from rlfb_jax.methods.pair_questions import make_pair_questions
 from rlfb_jax.methods.parts import Exploration, Feedback
 from rlfb_jax.methods.rating_questions import make_rating_questions
-from rlfb_jax.methods.recipes import KL, MRN, RUNE, SURF
+from rlfb_jax.methods.recipes import KL, MRN, RATINGS, RUNE, SURF
 from rlfb_jax.repulsion import Policy, Repulsion
 from rlfb_jax.repulsion.options import check as check_repulsion
 from rlfb_jax.reward.fit import make_fit
 from rlfb_jax.reward.meta import QValues
+from rlfb_jax.reward.meta_options import is_due
 from rlfb_jax.reward.meta_step import MetaStep, make_meta_step
-from rlfb_jax.reward.model import RewardModelState, aggregate, make_reward_model
+from rlfb_jax.reward.model import (
+  RewardModelState,
+  aggregate,
+  make_reward_model,
+  mean_and_std,
+)
 from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.reward.state_entropy import init_state_entropy, state_entropy_reward
 
@@ -113,7 +120,8 @@ def _off_policy(
       )
     if MRN in config.recipe.add:
       meta = _meta(config, env, agent.q_values, agent.critic_learning_rate)
-      outer = make_outer_step(config.mrn, meta, agent, feedback)
+      spent_at = plan.budget_spent_at(config, env)
+      outer = make_outer_step(config.mrn, meta, agent, feedback, spent_at)
   return make_off_policy(
     env,
     agent,
@@ -136,9 +144,10 @@ def _agent_options(config: Config) -> SACOptions | DDPGOptions:
 def make_agent(config: Config, env: Environment) -> OffPolicyAgent:
   """The off-policy agent that the configuration names."""
   sizes = env.observation_size, env.action_size
+  regularised = KL in config.recipe.add
   if config.recipe.agent == 'sac':
-    return make_sac(config.sac, *sizes)
-  return make_ddpg(config.ddpg, *sizes)
+    return make_sac(config.sac, *sizes, regularised=regularised)
+  return make_ddpg(config.ddpg, *sizes, regularised=regularised)
 
 
 def _repulsion(config: Config, env: Environment, policy: Policy) -> Repulsion | None:
@@ -181,10 +190,19 @@ def questions(config: Config, env: Environment) -> PerKind:
   return PerKind(ratings, pairs)
 
 
+def _reward_options(config: Config) -> RewardOptions:
+  """With the scale decided: a rating loss fixes none, and a temperature needs one."""
+  reward, recipe = config.reward, config.recipe
+  if reward.standardise is not None:
+    return reward
+  decided = recipe.replays and recipe.ask == RATINGS
+  return dataclasses.replace(reward, standardise=decided)
+
+
 def _feedback(
   config: Config, env: Environment, repulsion: Repulsion | None
 ) -> Feedback:
-  recipe, reward = config.recipe, config.reward
+  recipe, reward = config.recipe, _reward_options(config)
   asked = questions(config, env)
   surf = SURF in recipe.add
   fit = make_fit(
@@ -230,7 +248,7 @@ def make_payer(
     if rune is not None:
       elapsed = env_steps.astype(jnp.float32)
       factor = rune.bonus * jnp.exp(elapsed * math.log1p(-rune.decay))
-      paid += factor * jnp.std(members, axis=0)
+      paid += factor * mean_and_std(members)[1]
     return paid
 
   return pay
@@ -242,13 +260,13 @@ def _meta(
   recipe = config.recipe
   return make_meta_step(
     config.mrn,
-    config.reward,
-    make_reward_model(config.reward, env.observation_size, env.action_size),
+    _reward_options(config),
+    make_reward_model(_reward_options(config), env.observation_size, env.action_size),
     q_values,
     critic_learning_rate,
-    session_labels=(
-      config.pairs if recipe.compares else config.feedback
-    ).labels_per_session,
+    session_labels=config.pairs.labels_per_session,
+    session_ratings=config.feedback.labels_per_session,
+    margin=config.surf.margin if SURF in recipe.add else 0,
     num_classes=config.rating.num_classes if recipe.rates else None,
     pairs=config.preference if recipe.compares else None,
   )
@@ -306,15 +324,86 @@ def check(config: Config, env: Environment) -> None:
         f' {env.episode_length} steps of an episode of {env.name}.'
       )
   plan.sessions(config, env)
+  _check_first_session(config, env)
   if KL in recipe.add:
     check_repulsion(config.kl, config.rating.num_classes)
     if recipe.replays:
       check_mode(config.kl)
-  if MRN in recipe.add and config.mrn.interval % chunk:
-    nearest = max(1, round(config.mrn.interval / chunk)) * chunk
+      _check_gate(config)
+  _check_additions(config, env)
+
+
+def _check_first_session(config: Config, env: Environment) -> None:
+  """There must be something to show, and somebody who acts on the answers."""
+  recipe = config.recipe
+  first = min(kind[0].env_steps for kind in plan.sessions(config, env) if kind)
+  wanted = [config.feedback] * recipe.rates + [config.pairs] * recipe.compares
+  longest = max(options.segment_steps for options in wanted)
+  if SURF in recipe.add:
+    longest = max(longest, config.pairs.segment_steps + 2 * config.surf.margin)
+  steps = first // plan.num_envs(config)
+  section = 'feedback' if recipe.rates else 'pairs'
+  if steps < longest:
+    needed = longest * plan.num_envs(config)
     raise ValueError(
-      f'--mrn_interval={config.mrn.interval} must be a multiple of'
-      f' --replay_chunk_steps={chunk}; try {nearest}.'
+      f'The first labels are asked for after {first} environment steps, {steps} in each'
+      f' environment, and clips need {longest}; try'
+      f' --{section}_pretrain_steps={needed} or more.'
+    )
+  if recipe.replays and config.replay.random_steps > first:
+    raise ValueError(
+      f'--replay_random_steps={config.replay.random_steps} go on after the first labels'
+      f' at {first} environment steps, which nobody would act on; try'
+      f' --replay_random_steps={first} or less.'
+    )
+
+
+def _check_gate(config: Config) -> None:
+  steps = config.replay.chunk_steps // config.replay.num_envs
+  if config.kl.below_median and steps < config.feedback.segment_steps:
+    needed = config.feedback.segment_steps * config.replay.num_envs
+    raise ValueError(
+      f'--kl_below_median rates the newest {steps} steps of each environment in pieces'
+      f' of {config.feedback.segment_steps}, of which there is none; try'
+      f' --replay_chunk_steps={needed} or more.'
+    )
+
+
+def _check_additions(config: Config, env: Environment) -> None:
+  """Additions that would do nothing, or something else than their name says."""
+  recipe, reward = config.recipe, config.reward
+  if RUNE in recipe.add and reward.ensemble_size < 2:
+    raise ValueError(
+      f'--reward_ensemble_size={reward.ensemble_size} cannot disagree, and RUNE pays'
+      ' for disagreement; try --reward_ensemble_size=3.'
+    )
+  if RUNE in recipe.add and reward.aggregation == 'mean_plus_std':
+    raise ValueError(
+      '--reward_aggregation=mean_plus_std and RUNE would pay for the same disagreement'
+      ' twice; take --reward_aggregation=mean.'
+    )
+  if SURF in recipe.add and config.surf.crop >= config.pairs.segment_steps:
+    raise ValueError(
+      f'--surf_crop={config.surf.crop} must be less than'
+      f' --pairs_segment_steps={config.pairs.segment_steps}, or nothing may be left.'
+    )
+  if MRN not in recipe.add:
+    return
+  chunk, interval = plan.chunk_env_steps(config, env), config.mrn.interval
+  if interval % chunk:
+    nearest = max(1, round(interval / chunk)) * chunk
+    raise ValueError(
+      f'--mrn_interval={interval} must be a multiple of --replay_chunk_steps={chunk};'
+      f' try {nearest}.'
+    )
+  first = min(kind[0].env_steps for kind in plan.sessions(config, env) if kind)
+  spent_at = plan.budget_spent_at(config, env)
+  times = range(0, config.total_env_steps, interval)
+  if not any(is_due(config.mrn, t, first, spent_at) for t in times):
+    raise ValueError(
+      f'With --mrn_interval={interval} and labels from {first} to'
+      f' {spent_at or config.total_env_steps} environment steps no bi-level step would'
+      ' be taken; lower the interval, or set --mrn_stop_with_budget=false.'
     )
 
 

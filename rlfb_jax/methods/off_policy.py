@@ -107,7 +107,8 @@ def make_off_policy(
 
   def sample(state: OffPolicyState, key: Key) -> tuple[Transitions, jax.Array]:
     """A batch and its rewards [B]."""
-    index = replay_lib.draw(key, state.replay, (batch_size,))
+    batch_key, recent_key = jax.random.split(key)
+    index = replay_lib.draw(batch_key, state.replay, (batch_size,))
     fields, pay = replay_lib.gather(state.replay, index)
     batch = transitions_of(fields)
     if feedback is None:
@@ -116,9 +117,12 @@ def make_off_policy(
     if options.fresh_labels:
       members = feedback.members(state.feedback, batch.obs, batch.action)
     rewards = feedback.pay(members, state.env_steps)
-    if intervention is not None and intervention.shape_rewards is not None:
-      rewards += intervention.shape_rewards(state.feedback, batch)
-    return batch, rewards
+    return batch, rewards + shaping(state, batch, recent_key)
+
+  def shaping(state: OffPolicyState, batch: Transitions, key: Key) -> jax.Array | float:
+    if intervention is None or intervention.shape_rewards is None:
+      return 0.0
+    return intervention.shape_rewards(state.feedback, batch, recent(state, key))
 
   def recent(state: OffPolicyState, key: Key) -> Transitions:
     assert intervention is not None
@@ -253,11 +257,12 @@ def make_off_policy(
       feedback.pay(feedback.members(s, batch.obs, batch.action), state.env_steps)
       for s in (state.feedback, learned)
     )
+    extra = shaping(state.replace(feedback=learned), batch, batch_key)
     # How far the step has moved what the agent is paid, beside how much that varies.
     metrics['meta_reward_change'] = jnp.sqrt(jnp.mean(jnp.square(rewards - before)))
     metrics['meta_reward_std'] = jnp.std(before)
     targets = td_targets(
-      rewards,
+      rewards + extra,
       next_values,
       batch,
       agent.discount,

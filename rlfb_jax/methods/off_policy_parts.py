@@ -35,16 +35,16 @@ class OffPolicyIntervention(NamedTuple):
   """What a method does to the policy beside paying it; each part may be None.
 
   Attributes:
-    shape_rewards: `(feedback, batch) -> [B]`, added to the rewards.
-    regulariser: `(feedback, recent) -> Regulariser`; `recent` are transitions of the
-      last episodes, leaves [M, ...].
+    shape_rewards: `(feedback, batch, recent) -> [B]`, added to the rewards; `recent`
+      are transitions of the last episodes, leaves [M, ...].
+    regulariser: `(feedback, recent) -> Regulariser`.
     recent_rows: M.
     newest: how many of the newest transitions they are drawn from.
     diagnose: `(feedback, agent, obs [M, ds], key) -> (feedback, metrics)`, after each
       chunk.
   """
 
-  shape_rewards: Callable[[Any, Transitions], jax.Array] | None
+  shape_rewards: Callable[[Any, Transitions, Transitions], jax.Array] | None
   regulariser: Callable[..., Regulariser] | None
   recent_rows: int
   newest: int

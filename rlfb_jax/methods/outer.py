@@ -14,7 +14,11 @@ from rlfb_jax.reward.meta_step import MetaStep
 
 
 def make_outer_step(
-  options: MetaOptions, meta: MetaStep, agent: OffPolicyAgent, feedback: Feedback
+  options: MetaOptions,
+  meta: MetaStep,
+  agent: OffPolicyAgent,
+  feedback: Feedback,
+  spent_at: int | None,
 ) -> OuterStep:
   """Hands the reward's outer step what it needs of the run.
 
@@ -23,6 +27,7 @@ def make_outer_step(
     meta: the step itself.
     agent: whose critics are stepped in thought.
     feedback: what the agent is paid.
+    spent_at: environment steps at which the label budget is spent, or None.
   """
 
   def step(
@@ -57,7 +62,5 @@ def make_outer_step(
   return OuterStep(
     step=step,
     stop_at_time_limit=options.time_limits_terminal,
-    due=lambda env_steps: is_due(
-      options, env_steps, feedback.first_session, feedback.last_session
-    ),
+    due=lambda env_steps: is_due(options, env_steps, feedback.first_session, spent_at),
   )

@@ -45,7 +45,6 @@ class Feedback(NamedTuple):
       labels), so that it can be handed from seed to seed cheaply.
     request: `env_steps -> Request` for labels that are due now, or None.
     first_session: environment steps at the first session.
-    last_session: environment steps at the last session.
   """
 
   init: Callable[[Key], Any]
@@ -60,7 +59,6 @@ class Feedback(NamedTuple):
   context: Callable[[Any], Any]
   request: Callable[[int], Request | None]
   first_session: int
-  last_session: int
 
 
 class Intervention(NamedTuple):

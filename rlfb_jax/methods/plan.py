@@ -16,7 +16,7 @@ from rlfb_jax.methods.off_policy_parts import replay_widths
 
 
 class Memory(NamedTuple):
-  """Bytes that a run keeps, all seeds together."""
+  """Bytes that a run takes beside networks and environments, all seeds together."""
 
   replay: int
   archive: int
@@ -64,6 +64,25 @@ def sessions(config: Config, env: Environment) -> PerKind:
   )
 
 
+def budget_spent_at(config: Config, env: Environment) -> int | None:
+  """Environment steps at which nobody will be asked again; None if the run ends first.
+
+  With both kinds of question, when both budgets are spent.
+  """
+  asked = zip(
+    sessions(config, env),
+    (config.feedback.label_budget, config.pairs.label_budget),
+    strict=True,
+  )
+  ends = [
+    kind[-1].env_steps if kind[-1].asked == budget else None
+    for kind, budget in asked
+    if kind
+  ]
+  spent = [end for end in ends if end is not None]
+  return max(spent) if len(spent) == len(ends) else None
+
+
 def archive_shape(config: Config, env: Environment) -> ArchiveShape:
   """Behaviour that the last session may still choose from.
 
@@ -109,7 +128,7 @@ def segment_return_scale(config: Config, env: Environment) -> float:
 
 
 def memory(config: Config, env: Environment, answers: int) -> Memory:
-  """What a run keeps beside networks and environments.
+  """What a run takes beside networks and environments.
 
   Args:
     config: the run's.
@@ -132,7 +151,11 @@ def memory(config: Config, env: Environment, answers: int) -> Memory:
       env.action_size,
       env.pose_size,
     )
-  return Memory(seeds * replay, seeds * archive, seeds * answers)
+  copies = float(seeds)
+  if recipe.replays and seeds > 1 and jax.default_backend() == 'cpu':
+    # Seeds take turns in a loop whose results do not share memory with its inputs.
+    copies = 2.0 * seeds + 1.0
+  return Memory(*(int(copies * part) for part in (replay, archive, answers)))
 
 
 def memory_available() -> int | None:
@@ -158,8 +181,9 @@ def refuse_beyond(needed: Memory, available: int | None) -> None:
   """
   if available is not None and needed.total > available:
     raise ValueError(
-      f'This run keeps {needed.total / 2**30:.1f} GiB ({needed.replay / 2**30:.1f} of'
-      f' replay, {needed.archive / 2**30:.1f} of clips to ask about) and'
+      f'This run takes {needed.total / 2**30:.1f} GiB ({needed.replay / 2**30:.1f} for'
+      f' replay, {needed.archive / 2**30:.1f} for clips to ask about,'
+      f' {needed.answers / 2**30:.1f} for labelled and unlabelled ones) and'
       f' {available / 2**30:.1f} GiB are free; lower --num_seeds, --replay_capacity or'
-      ' --total_env_steps.'
+      ' --surf_unlabelled_per_label.'
     )

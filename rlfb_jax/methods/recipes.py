@@ -94,7 +94,7 @@ def resolve(method: str, agent: str, ask: str, add: str) -> Recipe:
   base = RECIPES[method]
   if not base.ask:
     for flag, value in (('agent', agent), ('ask', ask), ('add', add)):
-      if value and value != base.agent:
+      if value and (flag, value) != ('agent', base.agent):
         raise ValueError(
           f'--{flag}={value} does not go with --method={method}, which is'
           f' {base.agent} on the true reward and nothing else; take a method that asks'

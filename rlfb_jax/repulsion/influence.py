@@ -25,6 +25,7 @@ def class_influences(
   obs: jax.Array,
   action: jax.Array,
   mask: jax.Array | None,
+  behaviour: tuple[jax.Array, jax.Array] | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Distances and the influence of each step on them; no gradients.
 
@@ -33,19 +34,25 @@ def class_influences(
     scope: `conditional` or `joint`.
     rows: classes asked for, [A] int.
     stats: of the classes.
-    obs: raw observations of the current behaviour, [B, ds].
+    obs: raw observations of the steps that are paid, [B, ds].
     action: executed actions, [B, da].
     mask: rows that count, [B] bool, or None.
+    behaviour: observations and actions of the current behaviour, [M, ds] and [M, da],
+      where the steps that are paid are not that themselves.
 
   Returns:
-    Distances [A]; psi [A, B], of mean 0 over unmasked rows and 0 on masked ones;
+    Distances [A]; psi [A, B], of mean 0 over the current behaviour, 0 on masked rows;
     and which classes could be used, [A] bool: the others are 0 in both.
   """
   keep_row = row_mask(mask, obs)
   num_states = obs.shape[-1]
   x = features(stats.whitening, keep(keep_row, obs), keep(keep_row, action))
   x = jax.lax.stop_gradient(x)
-  mean, cov = weighted_moments(x, keep_row.astype(x.dtype))
+  if behaviour is None:
+    mean, cov = weighted_moments(x, keep_row.astype(x.dtype))
+  else:
+    current = jax.lax.stop_gradient(features(stats.whitening, *behaviour))
+    mean, cov = weighted_moments(current, jnp.ones(current.shape[0], x.dtype))
   classes, usable = usable_rows(stats, rows)
 
   def distances(mean: jax.Array, shrunk: jax.Array) -> jax.Array:
@@ -73,15 +80,18 @@ def bonus(
   action: jax.Array,
   mask: jax.Array | None,
   clip: float | None,
+  behaviour: tuple[jax.Array, jax.Array] | None = None,
 ) -> jax.Array:
   """`beta sum_i w_i Phi'(u_i) psi_i(x_b)`, [B], without gradient.
 
   Args:
     weights: omega of the rows, [A]; masked and gated classes are dropped here.
     clip: bound of each |psi_i|, or None.
-    options, scope, rows, stats, obs, action, mask: see `class_influences`.
+    options, scope, rows, stats, obs, action, mask, behaviour: see `class_influences`.
   """
-  u, psi, usable = class_influences(options, scope, rows, stats, obs, action, mask)
+  u, psi, usable = class_influences(
+    options, scope, rows, stats, obs, action, mask, behaviour
+  )
   if clip is not None:
     psi = jnp.clip(psi, -clip, clip)
   live = usable & stats.gate[rows]

@@ -109,7 +109,7 @@ class RepulsionOptions(Options):
   )
   approx_kl_gate: float = option(
     0.05,
-    'The term is off for the rest of an iteration once the approximate '
+    'PPO: the term is off for the rest of an iteration once the approximate '
     'KL(old || new) of the policy exceeds this many nats.',
     above=0.0,
   )

@@ -31,7 +31,7 @@ from rlfb_jax.repulsion.weights import active_rows, below_median_gate, class_wei
 Regulariser = Callable[
   [Params, ClassStatistics, PolicyBatch, Key], tuple[jax.Array, Metrics]
 ]
-Shaper = Callable[[ClassStatistics, jax.Array, jax.Array, jax.Array | None], jax.Array]
+Shaper = Callable[..., jax.Array]
 
 
 class Repulsion(NamedTuple):
@@ -46,7 +46,8 @@ class Repulsion(NamedTuple):
       so that the compiled program is that of plain RbRL.
     shape_advantages: `(stats, obs [..., ds], action [..., da], mask [...] | None)
       -> [...]`, to add to normalised advantages of the whole rollout.
-    shape_rewards: same arguments, to add to the learned reward of each step.
+    shape_rewards: same arguments, and `behaviour` where the steps are not the current
+      behaviour (see `influence`), to add to the learned reward of each step.
     gate: `(stats, predicted_class [B], mask [B]) -> stats`, once an iteration.
     diagnose: `(actor_params, stats, batch, key) -> metrics`.
     value: `(actor_params, stats, batch, key) -> []`, the term beta sum w Phi as it
@@ -127,6 +128,7 @@ def make_shaper(
     obs: jax.Array,
     action: jax.Array,
     mask: jax.Array | None = None,
+    behaviour: tuple[jax.Array, jax.Array] | None = None,
   ) -> jax.Array:
     lead = obs.shape[:-1]
     flat = influence.bonus(
@@ -139,6 +141,7 @@ def make_shaper(
       action.reshape(-1, action.shape[-1]),
       None if mask is None else mask.reshape(-1),
       clip,
+      behaviour,
     )
     return flat.reshape(lead)
 

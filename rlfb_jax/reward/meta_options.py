@@ -66,16 +66,19 @@ class MetaOptions(Options):
 
 
 def is_due(
-  options: MetaOptions, env_steps: int, first_session: int, last_session: int
+  options: MetaOptions, env_steps: int, first_session: int, spent_at: int | None
 ) -> bool:
-  """Whether a bi-level step replaces the update at `env_steps`, on the host.
+  """Whether a bi-level step comes before the updates at `env_steps`, on the host.
+
+  The released code takes it in place of one of them.
 
   Args:
     options: interval and whether it stops with the budget.
     env_steps: environment steps taken.
     first_session: when the first labels were asked for.
-    last_session: when the last ones were or will be; the bi-level step that would
-      follow that session finds the budget spent.
+    spent_at: when the last labels of the budget are asked for; the bi-level step that
+      would follow that session finds the budget spent. None if the run ends before.
   """
   begun = env_steps > first_session and env_steps % options.interval == 0
-  return begun and (env_steps < last_session or not options.stop_with_budget)
+  spent = spent_at is not None and env_steps >= spent_at
+  return begun and not (spent and options.stop_with_budget)

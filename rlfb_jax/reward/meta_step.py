@@ -11,6 +11,7 @@ import optax
 from rlfb_jax.core.batching import select_rows
 from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.types import Key, Metrics, Params
+from rlfb_jax.feedback.clips import middle
 from rlfb_jax.feedback.preferences import PreferenceStore, usable_preferences
 from rlfb_jax.feedback.store import RatingStore, usable_labels
 from rlfb_jax.feedback.unlabelled import Segments
@@ -133,6 +134,8 @@ def make_meta_step(
   critic_learning_rate: float,
   *,
   session_labels: int,
+  session_ratings: int | None = None,
+  margin: int = 0,
   num_classes: int | None = None,
   pairs: PreferenceLossOptions | None = None,
 ) -> MetaStep:
@@ -158,6 +161,9 @@ def make_meta_step(
     q_values: `(critic_params, obs, action) -> [C, B]`.
     critic_learning_rate: step size of the inner step.
     session_labels: labels in a session, for `outer_batch_size=0`.
+    session_ratings: the same for ratings, where it is another number.
+    margin: steps stored on each side of a pair's segments that nobody judged (SURF);
+      they are left out.
     num_classes: rating classes, where there are ratings.
     pairs: how pairs become targets, where there are pairs.
   """
@@ -167,6 +173,7 @@ def make_meta_step(
       'pairs=PreferenceLossOptions() for preferences, or both.'
     )
   size = options.outer_batch_size or session_labels
+  rated_size = options.outer_batch_size or session_ratings or session_labels
   if size < 1:
     raise ValueError(
       f'outer_batch_size={options.outer_batch_size} with '
@@ -181,6 +188,9 @@ def make_meta_step(
   else:
     optimiser = optax.sgd(options.learning_rate)
   gradient_of = outer_gradient if options.closed_form else outer_gradient_autodiff
+
+  def judged(segments: Segments) -> Segments:
+    return middle(segments, segments.obs.shape[1] - 2 * margin)
 
   def init(state: RewardModelState) -> MetaState:
     own = () if shared else jax.vmap(optimiser.init)(state.params)
@@ -201,7 +211,7 @@ def make_meta_step(
     rated = compared = None
     if ratings is not None:
       index, mask = pick_labels(
-        rating_key, usable_labels(ratings), size, options.outer_batch
+        rating_key, usable_labels(ratings), rated_size, options.outer_batch
       )
       rated = RatingBatch(_gather(ratings.clip, index), ratings.rating[index], mask)
     if preferences is not None:
@@ -209,8 +219,8 @@ def make_meta_step(
         pair_key, usable_preferences(preferences), size, options.outer_batch
       )
       compared = PairBatch(
-        _gather(preferences.first, index),
-        _gather(preferences.second, index),
+        judged(_gather(preferences.first, index)),
+        judged(_gather(preferences.second, index)),
         preferences.label[index],
         mask,
       )

@@ -30,10 +30,11 @@ class RewardOptions(Options):
   aggregation_weight: float = option(
     1.0, 'Factor of the std in mean_minus_std and mean_plus_std.', low=0.0
   )
-  standardise: bool = option(
-    False,
-    'Shift and scale each member to mean 0 and std 1 over the labelled steps '
-    '(the rating loss fixes a member only up to a positive affine map).',
+  standardise: bool | None = option(
+    None,
+    'Shift and scale each member to mean 0 and std 1 over the labelled steps: the '
+    'rating loss fixes a member only up to a positive affine map. None: where ratings '
+    'alone pay SAC or DDPG, whose temperature and step sizes count on a scale.',
   )
   learning_rate: float = option(3e-4, 'Adam step size.', above=0.0)
   rating_weight: float = option(

@@ -3,8 +3,8 @@
 The metric of MRN's Table 1 (Liu et al. 2022): the squared difference between learned
 Q values and Monte-Carlo returns of the true reward. The paper gives no code. A learned
 reward knows neither the scale nor the offset of the true one, so both sides are
-standardised here; the raw error, which means something on the true reward only, is
-given beside it.
+standardised here. The raw error beside it means something on the true reward only, and
+for SAC not quite even there: its values are soft and of the policy that explores.
 """
 
 from collections.abc import Callable

@@ -273,8 +273,11 @@ def test_when(interval, last_session, count):
   assert len(due) == count
   assert due[0] > 10_000
   assert due[-1] < last_session
+  later = 30 * interval * 10
   on = MetaOptions(interval=interval, stop_with_budget=False)
-  assert is_due(on, 30 * interval * 10, 10_000, last_session)
+  assert is_due(on, later, 10_000, last_session)
+  # A run that ends before its budget never stops.
+  assert is_due(options, later, 10_000, None)
 
 
 def test_refusal():

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from rlfb_jax.agents import steps
-from rlfb_jax.agents.critics import init_critics, q_values_any_mode
+from rlfb_jax.agents.critics import init_critics, q_values
 from rlfb_jax.agents.ddpg import losses, networks
 from rlfb_jax.agents.ddpg.config import DDPGOptions
 from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions
@@ -26,7 +26,7 @@ class DDPGState(flax.struct.PyTreeNode):
     target_critic: slow copy of the critic.
     actor_optimizer: Adam's moments.
     critic_optimizer: Adam's moments.
-    term_gradient: of a regulariser, like `actor`, as last evaluated.
+    term: what a regulariser remembers, or None without one.
     skipped_updates: updates in which some gradient was not finite, [] int32.
   """
 
@@ -36,12 +36,16 @@ class DDPGState(flax.struct.PyTreeNode):
   target_critic: MLP
   actor_optimizer: optax.OptState
   critic_optimizer: optax.OptState
-  term_gradient: MLP
+  term: steps.TermMemory | None
   skipped_updates: jax.Array
 
 
 def make_ddpg(
-  options: DDPGOptions, observation_size: int, action_size: int
+  options: DDPGOptions,
+  observation_size: int,
+  action_size: int,
+  *,
+  regularised: bool = False,
 ) -> OffPolicyAgent:
   """Makes DDPG for flat observations and actions in [-1, 1].
 
@@ -49,6 +53,7 @@ def make_ddpg(
     options: hyperparameters.
     observation_size: ds.
     action_size: da.
+    regularised: whether `learn` will be given a regulariser.
 
   Returns:
     The agent. `learn` reports `critic_loss`, `q_mean` and `td_error` (mean
@@ -76,7 +81,7 @@ def make_ddpg(
       target_critic=jax.tree.map(jnp.copy, critic),
       actor_optimizer=adam.init(actor),
       critic_optimizer=adam.init(critic),
-      term_gradient=jax.tree.map(jnp.zeros_like, actor),
+      term=steps.init_term(actor) if regularised else None,
       skipped_updates=jnp.zeros((), jnp.int32),
     )
 
@@ -108,8 +113,8 @@ def make_ddpg(
     actor_loss, grads = jax.value_and_grad(losses.actor_loss)(
       state.actor, critic, batch.obs, options.scale_by_value
     )
-    grads, term_gradient, term_metrics = steps.regularised(
-      regulariser, state.actor, grads, state.term_gradient, key, step
+    grads, term, term_metrics = steps.regularised(
+      regulariser, state.actor, grads, state.term, key, step
     )
     actor, actor_optimizer, actor_skipped = steps.guarded_step(
       adam, options.actor_learning_rate, state.actor, state.actor_optimizer, grads
@@ -129,7 +134,7 @@ def make_ddpg(
       target_critic=target_critic,
       actor_optimizer=actor_optimizer,
       critic_optimizer=critic_optimizer,
-      term_gradient=term_gradient,
+      term=term,
       skipped_updates=state.skipped_updates + skipped,
     )
     return new_state, {
@@ -152,7 +157,7 @@ def make_ddpg(
     init=init,
     act=act,
     next_values=next_values,
-    q_values=q_values_any_mode,
+    q_values=q_values,
     critic_params=lambda state: state.critic,
     learn=learn,
     reset_critic=reset_critic,

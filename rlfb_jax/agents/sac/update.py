@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from rlfb_jax.agents import steps
-from rlfb_jax.agents.critics import init_critics, q_values_any_mode
+from rlfb_jax.agents.critics import init_critics, q_values
 from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions
 from rlfb_jax.agents.regulariser import Regulariser
 from rlfb_jax.agents.sac import losses, networks
@@ -30,7 +30,7 @@ class SACState(flax.struct.PyTreeNode):
     actor_optimizer: Adam's moments.
     critic_optimizer: Adam's moments.
     temperature_optimizer: Adam's moments.
-    term_gradient: of a regulariser, like `actor`, as last evaluated.
+    term: what a regulariser remembers, or None without one.
     skipped_updates: updates in which some gradient was not finite, [] int32.
   """
 
@@ -41,7 +41,7 @@ class SACState(flax.struct.PyTreeNode):
   actor_optimizer: optax.OptState
   critic_optimizer: optax.OptState
   temperature_optimizer: optax.OptState
-  term_gradient: MLP
+  term: steps.TermMemory | None
   skipped_updates: jax.Array
 
 
@@ -52,12 +52,16 @@ class _ActorPart(flax.struct.PyTreeNode):
   log_temperature: jax.Array
   actor_optimizer: optax.OptState
   temperature_optimizer: optax.OptState
-  term_gradient: MLP
+  term: steps.TermMemory | None
   skipped: jax.Array
 
 
 def make_sac(
-  options: SACOptions, observation_size: int, action_size: int
+  options: SACOptions,
+  observation_size: int,
+  action_size: int,
+  *,
+  regularised: bool = False,
 ) -> OffPolicyAgent:
   """Makes SAC for flat observations and actions in [-1, 1].
 
@@ -65,6 +69,7 @@ def make_sac(
     options: hyperparameters.
     observation_size: ds.
     action_size: da.
+    regularised: whether `learn` will be given a regulariser.
 
   Returns:
     The agent. `learn` reports `critic_loss`, `q_mean` and `td_error` (mean
@@ -93,7 +98,7 @@ def make_sac(
       actor_optimizer=adam.init(actor),
       critic_optimizer=adam.init(critic),
       temperature_optimizer=adam.init(log_temperature),
-      term_gradient=jax.tree.map(jnp.zeros_like, actor),
+      term=steps.init_term(actor) if regularised else None,
       skipped_updates=jnp.zeros((), jnp.int32),
     )
 
@@ -139,11 +144,11 @@ def make_sac(
         return losses.actor_loss(actor, critic, temperature, batch.obs, noise, options)
 
       (actor_loss, entropy), grads = jax.value_and_grad(loss, has_aux=True)(state.actor)
-      grads, term_gradient, term_metrics = steps.regularised(
+      grads, term, term_metrics = steps.regularised(
         regulariser,
         state.actor,
         grads,
-        state.term_gradient,
+        state.term,
         term_key,
         step // options.actor_update_every,
       )
@@ -165,7 +170,7 @@ def make_sac(
         log_temperature=log_temperature,
         actor_optimizer=actor_optimizer,
         temperature_optimizer=temperature_optimizer,
-        term_gradient=term_gradient,
+        term=term,
         skipped=actor_skipped | temperature_skipped,
       )
       return part, {'actor_loss': actor_loss, 'entropy': entropy} | term_metrics
@@ -175,7 +180,7 @@ def make_sac(
       log_temperature=state.log_temperature,
       actor_optimizer=state.actor_optimizer,
       temperature_optimizer=state.temperature_optimizer,
-      term_gradient=state.term_gradient,
+      term=state.term,
       skipped=jnp.zeros((), bool),
     )
     part, actor_metrics = steps.occasionally(
@@ -192,7 +197,7 @@ def make_sac(
       actor_optimizer=part.actor_optimizer,
       critic_optimizer=critic_optimizer,
       temperature_optimizer=part.temperature_optimizer,
-      term_gradient=part.term_gradient,
+      term=part.term,
       skipped_updates=state.skipped_updates + skipped,
     )
     return new_state, {
@@ -215,7 +220,7 @@ def make_sac(
     init=init,
     act=act,
     next_values=next_values,
-    q_values=q_values_any_mode,
+    q_values=q_values,
     critic_params=lambda state: state.critic,
     learn=learn,
     reset_critic=reset_critic,
