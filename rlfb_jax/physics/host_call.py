@@ -8,20 +8,32 @@ only its name and is cached; the process that loads it brings the function.
 The structures below are those of `xla/ffi/api/c_api.h`, version 0.3 (shipped in
 `jax.ffi.include_dir()`). XLA checks the version when a target is registered; where
 it refuses, or on other devices than CPUs, `jax.pure_callback` takes over.
+
+Ctrl-C and other early ends of the process need care, because XLA runs programs on
+threads of its own and knows nothing of Python: see `_end_programs`, `_interrupt`.
 """
 
+import _thread
+import atexit
 import ctypes
+import functools
 import math
+import signal
+import threading
+import traceback
+import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 _VERSION = (0, 3)
 _METADATA = 1  # Extension type by which XLA asks for the version.
 _INTERNAL = 13  # Error code.
 _DTYPES = {4: np.dtype(np.int32), 8: np.dtype(np.uint32), 11: np.dtype(np.float32)}
+_RETRY_SECONDS = 0.01  # Until an interrupt that came in a host call comes again.
 
 _Size, _Int, _Long, _Pointer = (
   ctypes.c_size_t,
@@ -113,6 +125,7 @@ class _Target(NamedTuple):
 
 
 _targets: dict[str, _Target] = {}
+_ending = threading.Event()
 
 
 def host_call(
@@ -136,6 +149,12 @@ def host_call(
   """
   if jax.default_backend() != 'cpu' or not _register(name, function):
     return jax.pure_callback(function, results, *args, vmap_method='broadcast_all')
+  if (
+    threading.current_thread() is threading.main_thread()
+    # A handler that somebody else has set stays.
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+  ):
+    signal.signal(signal.SIGINT, _interrupt)
   call = jax.ffi.ffi_call(name, results, vmap_method='broadcast_all')
   return call(*args)
 
@@ -143,7 +162,7 @@ def host_call(
 def _register(name: str, function: Callable[..., tuple[np.ndarray, ...]]) -> bool:
   """Whether XLA has a CPU target of this name, now or from before."""
   if name not in _targets:
-    handler = _Handler(lambda frame: _handle(function, frame[0]))
+    handler = _Handler(functools.partial(_handle, function))
     try:
       jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler), platform='cpu')
       _targets[name] = _Target(handler)
@@ -152,10 +171,14 @@ def _register(name: str, function: Callable[..., tuple[np.ndarray, ...]]) -> boo
   return _targets[name].handler is not None
 
 
-def _handle(
-  function: Callable[..., tuple[np.ndarray, ...]], frame: _CallFrame
-) -> int | None:
-  """Answers one call of XLA: None for success, or the address of an error."""
+def _handle(function: Callable[..., tuple[np.ndarray, ...]], call: Any) -> int | None:
+  """Answers one call of XLA: None for success, or the address of an error.
+
+  Args:
+    function: what to call.
+    call: pointer to its `_CallFrame`.
+  """
+  frame: _CallFrame = call[0]
   if frame.extension and frame.extension[0].type == _METADATA:
     extension = ctypes.cast(frame.extension, ctypes.POINTER(_MetadataExtension))
     metadata = extension[0].metadata[0]
@@ -163,17 +186,59 @@ def _handle(
     metadata.traits = 0
     return None
   try:
+    if _ending.is_set():
+      raise RuntimeError('the process is ending')
     outputs = function(*_views(frame.args, writeable=False))
     for view, output in zip(_views(frame.results), outputs, strict=True):
       view[...] = output
-  except Exception as error:
+  # All of them: what leaves here ctypes prints and drops, and answers "success".
+  except BaseException as error:
+    message = ''.join(traceback.format_exception_only(error)).strip()
     arguments = _ErrorArguments(
       struct_size=ctypes.sizeof(_ErrorArguments),
-      message=f'{type(error).__name__}: {error}'.encode(),
+      message=message.encode(errors='replace'),
       code=_INTERNAL,
     )
     return frame.api[0].create_error(ctypes.byref(arguments))
   return None
+
+
+def _interrupt(number: int, frame: types.FrameType | None) -> None:
+  """Handles SIGINT: raises KeyboardInterrupt, but never inside a host call.
+
+  XLA runs small programs on the thread that starts them. Python may raise an
+  interrupt anywhere in that thread, so also in `_handle` before its `try`, where it
+  would be lost and the results be whatever the memory held. One that finds a host
+  call at work comes again until it finds none, which is when the program has ended.
+  """
+  caller = frame
+  while caller is not None:
+    if caller.f_code is _handle.__code__:
+      again = threading.Timer(_RETRY_SECONDS, _thread.interrupt_main)
+      again.daemon = True
+      again.start()
+      return
+    caller = caller.f_back
+  signal.default_int_handler(number, frame)
+
+
+@atexit.register
+def _end_programs() -> None:
+  """Aborts the programs that still run, and returns when they have ended.
+
+  Larger programs run on XLA's threads, also when an exception or Ctrl-C has ended the
+  main thread. From soon after this hook Python lets no other thread in: a host call
+  would never return, and JAX, which waits for its programs, would hang for ever.
+  JAX is imported, so its hooks are registered, before this one: they run after it.
+  """
+  if not any(target.handler for target in _targets.values()):
+    return
+  _ending.set()
+  if signal.getsignal(signal.SIGINT) is _interrupt:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C once more: no more waiting.
+  # XLA's CPU client runs programs in the order in which they were started, also after
+  # one that failed. There may be no array left to wait for that belongs to them.
+  jax.block_until_ready(jax.jit(lambda: jnp.zeros(()))())
 
 
 def _views(buffers: _Buffers, writeable: bool = True) -> list[np.ndarray]:

@@ -1,5 +1,6 @@
 """Whole runs of agents with a replay buffer, and of every composition."""
 
+import dataclasses
 import functools
 
 import chex
@@ -25,6 +26,7 @@ COMPOSITIONS = (
   'rbrl_kl@ddpg',
   'pref_ppo',
 )
+SMALL_CHUNKS = {'chunk_steps': 16, 'random_steps': 0}
 SHORT = {'run': {'total_env_steps': 640}}
 
 
@@ -156,6 +158,69 @@ def test_pebble_with_many_labels_reaches_what_sac_earns():
   assert pebble[-1]['episode_return'].mean() > goal - 1.0
 
 
+@pytest.mark.parametrize(
+  ('method', 'changes', 'message'),
+  [
+    (
+      'pebble',
+      {'pairs': {'pretrain_steps': 0}, 'replay': SMALL_CHUNKS},
+      'clips need 5',
+    ),
+    ('pebble', {'replay': {'random_steps': 400}}, 'nobody would act on'),
+    ('rbrl_kl@sac', {'kl': {'below_median': True}, 'replay': SMALL_CHUNKS}, 'is none'),
+    ('rbrl_kl@sac', {'kl': {'kl_mode': 'ratio'}}, 'does not remember'),
+    ('rune', {'reward': {'ensemble_size': 1}}, 'cannot disagree'),
+    ('rune', {'reward': {'aggregation': 'mean_plus_std'}}, 'twice'),
+    ('surf', {'surf': {'margin': 3, 'crop': 5}}, 'nothing may be left'),
+    ('mrn', {'mrn': {'interval': 100}}, 'try 80'),
+    ('mrn', {'pairs': {'label_budget': 12}}, 'no bi-level step'),
+    ('sac', {'run': {'updates_per_step': 0.3}}, 'try --updates_per_step=0.25'),
+  ],
+)
+def test_what_would_fail_late_or_do_nothing_is_refused_at_once(
+  method, changes, message
+):
+  config = make_config(method, **SHORT | changes)
+  with pytest.raises(ValueError, match=message) as error:
+    methods.check(config, envs.make('probe_choice'))
+  assert '\n' not in str(error.value)
+
+
+def test_a_collapsed_policy_counts_only_once_there_is_something_to_leave():
+  """A saturated actor before the first label is no fault of the repulsion."""
+  config = make_config('rbrl_kl@ddpg', **SHORT)
+  algorithm = methods.make(config, envs.make('probe_choice'))
+  state = jax.jit(algorithm.init)(jax.random.key(0))
+  state, _ = jax.jit(algorithm.chunks['random'])(state)
+  saturated = jax.tree.map(lambda x: 100.0 * jnp.ones_like(x), state.agent.actor)
+  state = state.replace(agent=state.agent.replace(actor=saturated))
+  diagnose = jax.jit(algorithm.diagnose)
+  for _ in range(6):
+    state, metrics = diagnose(state)
+  assert float(metrics['policy/saturation']) > 0.9
+  assert bool(state.feedback.repelling)
+  classes = state.feedback.classes
+  alive = classes.replace(mask=jnp.ones_like(classes.mask))
+  state = state.replace(feedback=state.feedback.replace(classes=alive))
+  for _ in range(6):
+    state, _ = diagnose(state)
+  assert not bool(state.feedback.repelling)
+
+
+def test_curiosity_has_a_gradient_where_the_members_agree():
+  config = make_config('rune')
+  payer = make_payer(config.reward, config.rune)
+  gradient = jax.grad(lambda m: jnp.sum(payer(m, jnp.int32(0))))(jnp.ones((3, 2)))
+  assert bool(jnp.all(jnp.isfinite(gradient)))
+
+
+def test_ratings_that_pay_an_agent_with_a_temperature_have_a_scale():
+  state, _ = finished('rbrl_kl@ddpg')
+  assert not np.allclose(state.feedback.reward_model.scale, 1.0)
+  pairs, _ = finished('pebble')
+  np.testing.assert_array_equal(pairs.feedback.reward_model.scale, 1.0)
+
+
 def test_clocks_of_the_published_walker():
   config = methods.Config(
     run=RunOptions(method='mrn', task='walker_walk', total_env_steps=1_000_000)
@@ -169,3 +234,7 @@ def test_clocks_of_the_published_walker():
   assert len(outer) == 179
   assert (outer[0], outer[-1]) == (11_000, 189_000)
   assert [t for t in times if 'begin_learning' in algorithm.events_due(t)] == [10_000]
+  # A run that ends before its budget is spent goes on to its end.
+  assert plan.budget_spent_at(config, env) == 190_000
+  short = dataclasses.replace(config.run, total_env_steps=100_000)
+  assert plan.budget_spent_at(dataclasses.replace(config, run=short), env) is None

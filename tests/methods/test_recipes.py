@@ -39,6 +39,7 @@ def test_ingredients_can_be_changed(args, expected):
   [
     (('ppo', 'sac', '', ''), 'true reward and nothing else'),
     (('sac', '', 'pairs', ''), 'true reward and nothing else'),
+    (('sac', '', '', 'sac'), 'true reward and nothing else'),
     (('pebble', '', '', 'kl'), 'name no bad class'),
     (('rbrl', '', '', 'surf'), 'compares none'),
     (('mrn', 'ppo', '', ''), r'value of\s+states only'),

@@ -1,4 +1,11 @@
-"""Host functions by name: values, vmap, errors, and programs that can be cached."""
+"""Host functions by name: values, vmap, errors, Ctrl-C, and programs to be cached."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +63,70 @@ def test_an_exception_reaches_the_caller():
 
   with pytest.raises(Exception, match=r'KeyError.*no such simulation'):
     jax.block_until_ready(call(X, COUNTS, 'test_fail', fail))
+
+
+@pytest.mark.parametrize('kind', [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_no_kind_of_exception_is_taken_for_success(kind):
+  def fail(*args):
+    raise kind('no results')
+
+  with pytest.raises(Exception, match=rf'{kind.__name__}: no results'):
+    jax.block_until_ready(call(X, COUNTS, f'test_{kind.__name__}', fail))
+
+
+def test_ctrl_c_in_a_host_call_spoils_no_result_and_comes_after_the_program():
+  seen = []
+
+  def count(x):
+    seen.append(float(x))
+    if x in (3, 5):
+      signal.raise_signal(signal.SIGINT)
+    return (np.asarray(x) + 1,)
+
+  @jax.jit  # Small, so XLA runs it on this thread, the only one with interrupts.
+  def program(x):
+    shapes = (jax.ShapeDtypeStruct((), jnp.float32),)
+    step = lambda x, _: (host_call('test_count', count, shapes, x)[0], x)  # noqa: E731
+    return jax.lax.scan(step, x, length=50)
+
+  with pytest.raises(KeyboardInterrupt):
+    try:
+      end, visited = jax.device_get(program(jnp.zeros(())))
+      time.sleep(5)
+    finally:
+      # Each of the two signals comes again, also the later.
+      with contextlib.suppress(KeyboardInterrupt):
+        time.sleep(0.2)
+  assert end == 50
+  np.testing.assert_array_equal(visited, np.arange(50))
+  assert seen == list(range(50))
+
+
+def test_ctrl_c_ends_a_training_run_soon_and_with_its_message(tmp_path):
+  command = [
+    *(sys.executable, '-m', 'rlfb_jax.bin.train', f'--run_dir={tmp_path / "run"}'),
+    *('--task=cartpole_balance', '--engine=native', '--method=ppo'),
+    *('--total_env_steps=64000000', '--ppo_num_envs=4', '--ppo_rollout_steps=8'),
+    *('--ppo_num_epochs=1', '--ppo_minibatch_size=16', '--ppo_hidden_size=4'),
+    *('--ppo_hidden_layers=1', '--eval_episodes=0', '--tensorboard=false'),
+  ]
+  environ = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
+  with subprocess.Popen(
+    command, env=environ, stderr=subprocess.PIPE, text=True
+  ) as process:
+    try:
+      assert process.stderr is not None
+      for line in process.stderr:
+        if 'started in' in line:  # The second chunk is running.
+          break
+      process.send_signal(signal.SIGINT)
+      _, error = process.communicate(timeout=30)
+    finally:
+      process.kill()
+  assert process.returncode == 130
+  assert 'rlfb-train: stopped; metrics so far are in' in error
+  assert 'Traceback' not in error
+  assert 'ignored' not in error
 
 
 def test_what_xla_refuses_is_a_callback(monkeypatch):
