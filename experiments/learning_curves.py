@@ -62,10 +62,11 @@ RATINGS = Group(
     'rbrl': ['--method=rbrl'],
     'rbrl_kl': ['--method=rbrl_kl'],
     'shuffled': ['--method=rbrl_kl', '--kl_shuffled_labels=true'],
-    'rbrl_kl_strong': [
+    # A weak push with a large budget, and so saturated actions.
+    'rbrl_kl_weak': [
       '--method=rbrl_kl',
-      '--kl_beta=0.1',
-      '--kl_gradient_budget=0.1',
+      '--kl_beta=0.01',
+      '--kl_gradient_budget=0.5',
     ],
     'uniform': ['--method=rbrl_kl', '--kl_weights=uniform'],
     'influence': ['--method=rbrl_kl', '--kl_mode=influence'],

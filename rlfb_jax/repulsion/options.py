@@ -92,7 +92,10 @@ class RepulsionOptions(Options):
     25, 'Minibatches that share one evaluated repulsion gradient.', low=1
   )
   gradient_budget: float = option(
-    0.5, 'Largest norm of the repulsion gradient over that of the RL loss.', low=0.0
+    0.1,
+    'Largest norm of the repulsion gradient over that of the RL loss. At 0.5 actions '
+    'still drift to the edge of their range (walker_walk).',
+    low=0.0,
   )
   gradient_budget_reference: str = option(
     'mean',
