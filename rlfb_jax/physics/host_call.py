@@ -13,7 +13,6 @@ Ctrl-C and other early ends of the process need care, because XLA runs programs 
 threads of its own and knows nothing of Python: see `_end_programs`, `_interrupt`.
 """
 
-import _thread
 import atexit
 import ctypes
 import functools
@@ -214,12 +213,18 @@ def _interrupt(number: int, frame: types.FrameType | None) -> None:
   caller = frame
   while caller is not None:
     if caller.f_code is _handle.__code__:
-      again = threading.Timer(_RETRY_SECONDS, _thread.interrupt_main)
+      again = threading.Timer(_RETRY_SECONDS, _interrupt_again)
       again.daemon = True
       again.start()
       return
     caller = caller.f_back
   signal.default_int_handler(number, frame)
+
+
+def _interrupt_again() -> None:
+  # A real signal, which also wakes a thread that sleeps or waits for a file.
+  if signal.getsignal(signal.SIGINT) is _interrupt:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 @atexit.register

@@ -89,14 +89,15 @@ def test_ctrl_c_in_a_host_call_spoils_no_result_and_comes_after_the_program():
     step = lambda x, _: (host_call('test_count', count, shapes, x)[0], x)  # noqa: E731
     return jax.lax.scan(step, x, length=50)
 
-  with pytest.raises(KeyboardInterrupt):
-    try:
-      end, visited = jax.device_get(program(jnp.zeros(())))
-      time.sleep(5)
-    finally:
-      # Each of the two signals comes again, also the later.
-      with contextlib.suppress(KeyboardInterrupt):
-        time.sleep(0.2)
+  interrupts = 0
+  try:
+    end, visited = jax.device_get(program(jnp.zeros(())))
+    time.sleep(5)
+  except KeyboardInterrupt:
+    interrupts += 1
+  with contextlib.suppress(KeyboardInterrupt):
+    time.sleep(0.2)  # The second signal may come by itself.
+  assert interrupts == 1
   assert end == 50
   np.testing.assert_array_equal(visited, np.arange(50))
   assert seen == list(range(50))
@@ -106,8 +107,9 @@ def test_ctrl_c_ends_a_training_run_soon_and_with_its_message(tmp_path):
   command = [
     *(sys.executable, '-m', 'rlfb_jax.bin.train', f'--run_dir={tmp_path / "run"}'),
     *('--task=cartpole_balance', '--engine=native', '--method=ppo'),
-    *('--total_env_steps=64000000', '--ppo_num_envs=4', '--ppo_rollout_steps=8'),
-    *('--ppo_num_epochs=1', '--ppo_minibatch_size=16', '--ppo_hidden_size=4'),
+    # A chunk takes a second, nearly all of it in host calls.
+    *('--total_env_steps=128000000', '--ppo_num_envs=128', '--ppo_rollout_steps=1000'),
+    *('--ppo_num_epochs=1', '--ppo_minibatch_size=128000', '--ppo_hidden_size=4'),
     *('--ppo_hidden_layers=1', '--eval_episodes=0', '--tensorboard=false'),
   ]
   environ = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
