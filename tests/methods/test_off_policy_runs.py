@@ -13,9 +13,7 @@ from rlfb_jax import envs, methods
 from rlfb_jax.methods import plan
 from rlfb_jax.methods.config import RunOptions
 from rlfb_jax.methods.make import make_payer
-from rlfb_jax.reward.model import make_reward_model
-from rlfb_jax.training.loop import compile_algorithm, seed_keys
-from tests.methods.probe_runs import ScrambledReward, make_config, run
+from tests.methods.probe_runs import make_config, run
 
 COMPOSITIONS = (
   'sac',
@@ -26,6 +24,7 @@ COMPOSITIONS = (
   'rbrl_kl@ddpg',
   'pref_ppo',
 )
+LONG_CROPS = {'margin': 3, 'crop': 5}
 SMALL_CHUNKS = {'chunk_steps': 16, 'random_steps': 0}
 SHORT = {'run': {'total_env_steps': 640}}
 
@@ -80,49 +79,6 @@ def test_curiosity_pays_more_than_the_mean():
   np.testing.assert_allclose(later[0], expected, rtol=1e-5)
 
 
-def test_fresh_and_stored_labels_pay_the_same():
-  stored, _ = finished('pebble')
-  fresh, _ = run(make_config('pebble', replay={'fresh_labels': True}, **SHORT))
-  chex.assert_trees_all_close(
-    stored.agent.actor, fresh.agent.actor, atol=1e-3, rtol=1e-3
-  )
-
-
-def test_relabelled_rewards_are_those_of_the_newest_model():
-  config = make_config('pebble', **SHORT)
-  env = envs.make('probe_choice')
-  algorithm = methods.make(config, env)
-  functions = compile_algorithm(algorithm)
-  state = functions.init(seed_keys(0, 1))
-  for name in ('random', 'explore'):
-    state, _ = functions.chunks[name](state)
-  request = algorithm.request(160)
-  wanted = jax.tree.map(jnp.int32, request.wanted)
-  state, _ = functions.session(state, wanted, request.strategies)
-  rows = state.replay.rows[0, :160]
-  model = make_reward_model(config.reward, 1, env.action_size)
-  one = jax.tree.map(lambda x: x[0], state.feedback.reward_model)
-  expected = model.r_hat_members(one, rows[:, :1], rows[:, 1 : 1 + env.action_size])
-  np.testing.assert_allclose(state.replay.pay[0, :160], expected.T, atol=1e-5)
-
-
-def test_nothing_compiles_after_the_first_of_each():
-  config = make_config('mrn', **SHORT)
-  algorithm = methods.make(config, envs.make('probe_choice'))
-  functions = compile_algorithm(algorithm)
-  state = functions.init(seed_keys(0, 2))
-  for _ in range(2):
-    for chunk in functions.chunks.values():
-      state, _ = chunk(state)
-    request = algorithm.request(320)
-    wanted = jax.tree.map(jnp.int32, request.wanted)
-    state, _ = functions.session(state, wanted, request.strategies)
-    for event in functions.events.values():
-      state, _ = event(state)
-  compiled = [*functions.chunks.values(), *functions.events.values()]
-  assert [f._cache_size() for f in [*compiled, functions.session]] == [1] * 6
-
-
 def test_a_seed_among_many_is_the_run_of_that_seed_alone():
   many, _ = finished('pebble')
   config = make_config('pebble', run={'total_env_steps': 640, 'seed': 1})
@@ -131,31 +87,6 @@ def test_a_seed_among_many_is_the_run_of_that_seed_alone():
   chex.assert_trees_all_close(
     pick(many.agent.actor, 1), pick(alone.agent.actor, 0), atol=1e-4
   )
-
-
-@pytest.mark.parametrize('method', ['mrn+kl/both', 'pref_ppo'])
-def test_scrambling_the_reward_for_everyone_but_the_teacher_changes_nothing(method):
-  config = make_config(method, **SHORT)
-  results = []
-  for scramble in (False, True):
-    env = ScrambledReward(envs.make('probe_choice'), scramble)
-    state, rows = run(config, env, teacher_reward=env.truth)
-    parts = state.agent, state.feedback.reward_model
-    results.append((jax.device_get(parts), rows[-1]['episode_return']))
-  chex.assert_trees_all_equal(results[0][0], results[1][0])
-  assert (results[0][1] != results[1][1]).any()
-
-
-def test_pebble_with_many_labels_reaches_what_sac_earns():
-  """Ten steps, at best 1 each, about half of that by chance."""
-  steps = {'run': {'total_env_steps': 3200}}
-  _, sac = run(make_config('sac', **steps))
-  pairs = {'label_budget': 240, 'labels_per_session': 60, 'session_interval': 400}
-  reward = {'max_passes': 60, 'learning_rate': 3e-3}
-  _, pebble = run(make_config('pebble', pairs=pairs, reward=reward, **steps))
-  goal = sac[-1]['episode_return'].mean()
-  assert goal > 8.0
-  assert pebble[-1]['episode_return'].mean() > goal - 1.0
 
 
 @pytest.mark.parametrize(
@@ -171,7 +102,11 @@ def test_pebble_with_many_labels_reaches_what_sac_earns():
     ('rbrl_kl@sac', {'kl': {'kl_mode': 'ratio'}}, 'does not remember'),
     ('rune', {'reward': {'ensemble_size': 1}}, 'cannot disagree'),
     ('rune', {'reward': {'aggregation': 'mean_plus_std'}}, 'twice'),
-    ('surf', {'surf': {'margin': 3, 'crop': 5}}, 'nothing may be left'),
+    (
+      'surf',
+      {'surf': LONG_CROPS, 'pairs': {'segment_steps': 4}},
+      'nothing may be left',
+    ),
     ('mrn', {'mrn': {'interval': 100}}, 'try 80'),
     ('mrn', {'pairs': {'label_budget': 12}}, 'no bi-level step'),
     ('sac', {'run': {'updates_per_step': 0.3}}, 'try --updates_per_step=0.25'),

@@ -1,0 +1,82 @@
+"""What agents with a replay buffer are paid, and what they learn from it."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlfb_jax import envs, methods
+from rlfb_jax.reward.model import make_reward_model
+from rlfb_jax.training.loop import compile_algorithm, seed_keys
+from tests.methods.probe_runs import ScrambledReward, make_config, run
+
+SHORT = {'run': {'total_env_steps': 640}}
+
+
+def test_fresh_and_stored_labels_pay_the_same():
+  stored, _ = run(make_config('pebble', **SHORT))
+  fresh, _ = run(make_config('pebble', replay={'fresh_labels': True}, **SHORT))
+  chex.assert_trees_all_close(
+    stored.agent.actor, fresh.agent.actor, atol=1e-3, rtol=1e-3
+  )
+
+
+def test_relabelled_rewards_are_those_of_the_newest_model():
+  config = make_config('pebble', **SHORT)
+  env = envs.make('probe_choice')
+  algorithm = methods.make(config, env)
+  functions = compile_algorithm(algorithm)
+  state = functions.init(seed_keys(0, 1))
+  for name in ('random', 'explore'):
+    state, _ = functions.chunks[name](state)
+  request = algorithm.request(160)
+  wanted = jax.tree.map(jnp.int32, request.wanted)
+  state, _ = functions.session(state, wanted, request.strategies)
+  rows = state.replay.rows[0, :160]
+  model = make_reward_model(config.reward, 1, env.action_size)
+  one = jax.tree.map(lambda x: x[0], state.feedback.reward_model)
+  expected = model.r_hat_members(one, rows[:, :1], rows[:, 1 : 1 + env.action_size])
+  np.testing.assert_allclose(state.replay.pay[0, :160], expected.T, atol=1e-5)
+
+
+def test_nothing_compiles_after_the_first_of_each():
+  config = make_config('mrn', **SHORT)
+  algorithm = methods.make(config, envs.make('probe_choice'))
+  functions = compile_algorithm(algorithm)
+  state = functions.init(seed_keys(0, 2))
+  for _ in range(2):
+    for chunk in functions.chunks.values():
+      state, _ = chunk(state)
+    request = algorithm.request(320)
+    wanted = jax.tree.map(jnp.int32, request.wanted)
+    state, _ = functions.session(state, wanted, request.strategies)
+    for event in functions.events.values():
+      state, _ = event(state)
+  compiled = [*functions.chunks.values(), *functions.events.values()]
+  assert [f._cache_size() for f in [*compiled, functions.session]] == [1] * 6
+
+
+@pytest.mark.parametrize('method', ['mrn/both', 'pref_ppo'])
+def test_scrambling_the_reward_for_everyone_but_the_teacher_changes_nothing(method):
+  config = make_config(method, **SHORT)
+  results = []
+  for scramble in (False, True):
+    env = ScrambledReward(envs.make('probe_choice'), scramble)
+    state, rows = run(config, env, teacher_reward=env.truth)
+    parts = state.agent, state.feedback.reward_model
+    results.append((jax.device_get(parts), rows[-1]['episode_return']))
+  chex.assert_trees_all_equal(results[0][0], results[1][0])
+  assert (results[0][1] != results[1][1]).any()
+
+
+def test_pebble_with_many_labels_reaches_what_sac_earns():
+  """Ten steps, at best 1 each, about half of that by chance."""
+  steps = {'run': {'total_env_steps': 3200}}
+  _, sac = run(make_config('sac', **steps))
+  pairs = {'label_budget': 240, 'labels_per_session': 60, 'session_interval': 400}
+  reward = {'max_passes': 60, 'learning_rate': 3e-3}
+  _, pebble = run(make_config('pebble', pairs=pairs, reward=reward, **steps))
+  goal = sac[-1]['episode_return'].mean()
+  assert goal > 8.0
+  assert pebble[-1]['episode_return'].mean() > goal - 1.0
