@@ -14,7 +14,7 @@ class MetaOptions(Options):
   one half, labels that do not exist yet are not read, and the outer step has an Adam
   of its own. With the one it shares there, r_hat moves just as far when the outer
   gradient is set to zero: what moves it is the momentum of the supervised fit, whose
-  gradients are a hundred to a thousand times as large (walker_walk, 256 x 2).
+  gradients are tens to thousands of times as large (`experiments/outer_step.py`).
   """
 
   interval: int = option(

@@ -1,0 +1,103 @@
+"""What moves the reward in MRN's bi-level step: the outer gradient, or momentum.
+
+Trains short MRN runs on walker_walk, once for each way of taking the outer step, and
+prints for every step how large the outer gradient is beside the supervised one on the
+same labels, and how far r_hat moves on a batch beside its spread there.
+
+  python experiments/outer_step.py
+"""
+
+import json
+import pathlib
+import tempfile
+from typing import Any
+
+from rlfb_jax.bin import train
+from rlfb_jax.training import manifest, metrics
+
+RESULTS = pathlib.Path(__file__).parent / 'results' / 'outer_step.json'
+FLAGS = (
+  '--preset=fast_replay',
+  '--method=mrn',
+  '--task=walker_walk',
+  '--total_env_steps=13000',
+  '--pairs_pretrain_steps=4000',
+  '--pairs_session_interval=3000',
+  '--mrn_stop_with_budget=false',
+  '--mrn_learning_rate=3e-4',
+  '--tensorboard=false',
+  '--eval_episodes=0',
+)
+# As released; the same with a gradient of zero; and by an Adam of its own.
+ARMS = {
+  'shared_adam': ('--mrn_optimiser=shared_adam',),
+  'shared_adam_zero': ('--mrn_optimiser=shared_adam', '--mrn_zero_gradient=true'),
+  'own_adam': ('--mrn_optimiser=own_adam',),
+}
+WATCHED = (
+  'env_steps',
+  'meta_gradient_norm',
+  'supervised_gradient_norm',
+  'meta_reward_change',
+  'meta_reward_std',
+)
+
+
+def run(arm: str, folder: pathlib.Path) -> dict[str, Any]:
+  """Trains one arm and reads what its outer steps did."""
+  config = train.parse([*FLAGS, *ARMS[arm], f'--run_dir={folder / arm}'])
+  env = train.make_environment(config)
+  started = train.start(config, env)
+  train.train(config, env, started)
+  return read(folder / arm)
+
+
+def read(folder: pathlib.Path) -> dict[str, Any]:
+  """The outer steps of a run: name -> one number a step."""
+  columns = metrics.read(folder)
+  due = columns['meta_gradient_norm'][:, 0] == columns['meta_gradient_norm'][:, 0]
+  rows = {}
+  for name in WATCHED:
+    values = columns[name][due]
+    rows[name] = (values if values.ndim == 1 else values[:, 0]).tolist()
+  flags = (folder / 'flags.txt').read_text().splitlines()
+  return {'flags': flags, 'outer_steps': rows}
+
+
+def describe(arm: str, steps: dict[str, list[float]]) -> str:
+  """One line: the ranges of both ratios."""
+  gradients = [
+    s / g
+    for s, g in zip(
+      steps['supervised_gradient_norm'], steps['meta_gradient_norm'], strict=True
+    )
+  ]
+  moves = [
+    change / std
+    for change, std in zip(
+      steps['meta_reward_change'], steps['meta_reward_std'], strict=True
+    )
+  ]
+  return (
+    f'{arm:18s} {len(moves)} steps; supervised over outer gradient'
+    f' {min(gradients):.0f} to {max(gradients):.0f}; r_hat moves by'
+    f' {min(moves):.0%} to {max(moves):.0%} of its spread'
+  )
+
+
+def main() -> None:
+  with tempfile.TemporaryDirectory() as folder:
+    arms = {arm: run(arm, pathlib.Path(folder)) for arm in ARMS}
+  save(arms)
+
+
+def save(arms: dict[str, Any]) -> None:
+  """Writes the results and prints a line an arm."""
+  record = {'manifest': manifest.make(), 'arms': arms}
+  RESULTS.write_text(json.dumps(record) + '\n')
+  for arm, found in arms.items():
+    print(describe(arm, found['outer_steps']))
+
+
+if __name__ == '__main__':
+  main()
