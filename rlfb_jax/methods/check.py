@@ -1,0 +1,134 @@
+"""Cross-checks before anything is built: sentences that name what would work."""
+
+from rlfb_jax.core.suggest import check_known
+from rlfb_jax.envs.base import Environment
+from rlfb_jax.methods import plan
+from rlfb_jax.methods.config import METHODS, Config
+from rlfb_jax.methods.intervene_off_policy import check_mode
+from rlfb_jax.methods.off_policy_options import updates_per_iteration
+from rlfb_jax.methods.recipes import KL, MRN, RUNE, SURF
+from rlfb_jax.repulsion.options import check as check_repulsion
+from rlfb_jax.reward.meta_options import is_due
+
+
+def check(config: Config, env: Environment) -> None:
+  """Cross-checks before anything is built.
+
+  Raises:
+    ValueError: naming the value, the rule and the nearest value that works.
+  """
+  check_known('--method', config.run.method, METHODS)
+  recipe = config.recipe
+  chunk, total = plan.chunk_env_steps(config, env), config.total_env_steps
+  if total % chunk:
+    nearest = max(1, round(total / chunk)) * chunk
+    raise ValueError(
+      f'--total_env_steps={total} must be a multiple of {chunk}, the'
+      f' environment steps between two visits of the host; try {nearest}.'
+    )
+  if recipe.replays:
+    updates_per_iteration(config.run.updates_per_step, config.replay.num_envs)
+  if not recipe.ask:
+    return
+  if recipe.rates:
+    _check_segment('feedback', config.feedback.segment_steps, env)
+    plan.segment_return_scale(config, env)
+  if recipe.compares:
+    _check_segment('pairs', config.pairs.segment_steps, env)
+    stored = config.pairs.segment_steps + 2 * config.surf.margin
+    if SURF in recipe.add and stored > env.episode_length:
+      raise ValueError(
+        f'--surf_margin={config.surf.margin} on both sides of clips of'
+        f' {config.pairs.segment_steps} steps must not exceed the'
+        f' {env.episode_length} steps of an episode of {env.name}.'
+      )
+  plan.sessions(config, env)
+  _check_first_session(config, env)
+  if KL in recipe.add:
+    check_repulsion(config.kl, config.rating.num_classes)
+    if recipe.replays:
+      check_mode(config.kl)
+      _check_gate(config)
+  _check_additions(config, env)
+
+
+def _check_first_session(config: Config, env: Environment) -> None:
+  """There must be something to show, and somebody who acts on the answers."""
+  recipe = config.recipe
+  first = min(kind[0].env_steps for kind in plan.sessions(config, env) if kind)
+  wanted = [config.feedback] * recipe.rates + [config.pairs] * recipe.compares
+  longest = max(options.segment_steps for options in wanted)
+  if SURF in recipe.add:
+    longest = max(longest, config.pairs.segment_steps + 2 * config.surf.margin)
+  steps = first // plan.num_envs(config)
+  section = 'feedback' if recipe.rates else 'pairs'
+  if steps < longest:
+    needed = longest * plan.num_envs(config)
+    raise ValueError(
+      f'The first labels are asked for after {first} environment steps, {steps} in each'
+      f' environment, and clips need {longest}; try'
+      f' --{section}_pretrain_steps={needed} or more.'
+    )
+  if recipe.replays and config.replay.random_steps > first:
+    raise ValueError(
+      f'--replay_random_steps={config.replay.random_steps} go on after the first labels'
+      f' at {first} environment steps, which nobody would act on; try'
+      f' --replay_random_steps={first} or less.'
+    )
+
+
+def _check_gate(config: Config) -> None:
+  steps = config.replay.chunk_steps // config.replay.num_envs
+  if config.kl.below_median and steps < config.feedback.segment_steps:
+    needed = config.feedback.segment_steps * config.replay.num_envs
+    raise ValueError(
+      f'--kl_below_median rates the newest {steps} steps of each environment in pieces'
+      f' of {config.feedback.segment_steps}, of which there is none; try'
+      f' --replay_chunk_steps={needed} or more.'
+    )
+
+
+def _check_additions(config: Config, env: Environment) -> None:
+  """Additions that would do nothing, or something else than their name says."""
+  recipe, reward = config.recipe, config.reward
+  if RUNE in recipe.add and reward.ensemble_size < 2:
+    raise ValueError(
+      f'--reward_ensemble_size={reward.ensemble_size} cannot disagree, and RUNE pays'
+      ' for disagreement; try --reward_ensemble_size=3.'
+    )
+  if RUNE in recipe.add and reward.aggregation == 'mean_plus_std':
+    raise ValueError(
+      '--reward_aggregation=mean_plus_std and RUNE would pay for the same disagreement'
+      ' twice; take --reward_aggregation=mean.'
+    )
+  if SURF in recipe.add and config.surf.crop >= config.pairs.segment_steps:
+    raise ValueError(
+      f'--surf_crop={config.surf.crop} must be less than'
+      f' --pairs_segment_steps={config.pairs.segment_steps}, or nothing may be left.'
+    )
+  if MRN not in recipe.add:
+    return
+  chunk, interval = plan.chunk_env_steps(config, env), config.mrn.interval
+  if interval % chunk:
+    nearest = max(1, round(interval / chunk)) * chunk
+    raise ValueError(
+      f'--mrn_interval={interval} must be a multiple of --replay_chunk_steps={chunk};'
+      f' try {nearest}.'
+    )
+  first = min(kind[0].env_steps for kind in plan.sessions(config, env) if kind)
+  spent_at = plan.budget_spent_at(config, env)
+  times = range(0, config.total_env_steps, interval)
+  if not any(is_due(config.mrn, t, first, spent_at) for t in times):
+    raise ValueError(
+      f'With --mrn_interval={interval} and labels from {first} to'
+      f' {spent_at or config.total_env_steps} environment steps no bi-level step would'
+      ' be taken; lower the interval, or set --mrn_stop_with_budget=false.'
+    )
+
+
+def _check_segment(section: str, steps: int, env: Environment) -> None:
+  if steps > env.episode_length:
+    raise ValueError(
+      f'--{section}_segment_steps={steps} must not exceed the {env.episode_length}'
+      f' steps of an episode of {env.name}.'
+    )
