@@ -117,8 +117,8 @@ def test_sampled_labels_are_uniform_and_distinct():
 def test_shared_adam_is_the_supervised_one_and_keeps_its_momentum():
   reward, *rest = world()
   reward = with_momentum(reward)
-  step = step_of(zero_gradient=True)
-  meta = meta_of().init(reward)
+  step = step_of(zero_gradient=True, optimiser='shared_adam')
+  meta = meta_of(optimiser='shared_adam').init(reward)
   assert meta.opt_state == ()
   new_meta, new, metrics = take(step, meta, (reward, *rest))
   zeros = jax.tree.map(jnp.zeros_like, reward.params)
@@ -134,7 +134,7 @@ def test_shared_adam_is_the_supervised_one_and_keeps_its_momentum():
   # The control still measures what it leaves out.
   assert float(metrics['meta_gradient_norm']) > 0
   # Moments and count go on where the gradient is real, too.
-  _, real, _ = take(step_of(), meta, (reward, *rest))
+  _, real, _ = take(step_of(optimiser='shared_adam'), meta, (reward, *rest))
   assert not equal(real.params, new.params)
   np.testing.assert_array_equal(real.opt_state[0].count, [2, 2, 2])
   leaves = jax.tree.leaves((new_meta, new, metrics))
@@ -218,7 +218,8 @@ def test_broken_member_is_contained_and_counted():
   kernel = reward.params[0].kernel.at[2, 0, 0].set(jnp.nan)
   params = (reward.params[0]._replace(kernel=kernel), *reward.params[1:])
   broken = reward.replace(params=params)
-  step, meta = step_of(), meta_of().init(reward)
+  shared = {'optimiser': 'shared_adam'}
+  step, meta = step_of(**shared), meta_of(**shared).init(reward)
   _, new, metrics = take(step, meta, (broken, *rest))
   assert int(metrics['meta_non_finite']) == 3  # All are paid out together.
   np.testing.assert_array_equal(new.num_updates, 0)
