@@ -42,7 +42,6 @@ def check(config: Config, env: Environment) -> None:
         f' {config.pairs.segment_steps} steps must not exceed the'
         f' {env.episode_length} steps of an episode of {env.name}.'
       )
-  plan.sessions(config, env)
   _check_first_session(config, env)
   if KL in recipe.add:
     check_repulsion(config.kl, config.rating.num_classes)
@@ -55,9 +54,8 @@ def check(config: Config, env: Environment) -> None:
 def _check_first_session(config: Config, env: Environment) -> None:
   """There must be something to show, and somebody who acts on the answers."""
   recipe = config.recipe
-  first = min(kind[0].env_steps for kind in plan.sessions(config, env) if kind)
-  wanted = [config.feedback] * recipe.rates + [config.pairs] * recipe.compares
-  longest = max(options.segment_steps for options in wanted)
+  first = plan.first_session(config, env)
+  longest = max(options.segment_steps for options in plan.timetables(config))
   if SURF in recipe.add:
     longest = max(longest, config.pairs.segment_steps + 2 * config.surf.margin)
   steps = first // plan.num_envs(config)
@@ -115,7 +113,7 @@ def _check_additions(config: Config, env: Environment) -> None:
       f'--mrn_interval={interval} must be a multiple of --replay_chunk_steps={chunk};'
       f' try {nearest}.'
     )
-  first = min(kind[0].env_steps for kind in plan.sessions(config, env) if kind)
+  first = plan.first_session(config, env)
   spent_at = plan.budget_spent_at(config, env)
   times = range(0, config.total_env_steps, interval)
   if not any(is_due(config.mrn, t, first, spent_at) for t in times):

@@ -274,9 +274,7 @@ def _exploration(
 ) -> Exploration | None:
   """What pays PPO before anybody has been asked."""
   chunk = plan.chunk_env_steps(config, env)
-  recipe = config.recipe
-  wanted = [config.feedback] * recipe.rates + [config.pairs] * recipe.compares
-  if not min(options.pretrain_steps for options in wanted):
+  if not min(options.pretrain_steps for options in plan.timetables(config)):
     return None
   steps = -(-feedback.first_session // chunk) * chunk
   return Exploration(

@@ -64,6 +64,17 @@ def sessions(config: Config, env: Environment) -> PerKind:
   )
 
 
+def timetables(config: Config) -> list[ScheduleOptions]:
+  """The options of each kind of question that is asked."""
+  recipe = config.recipe
+  return [config.feedback] * recipe.rates + [config.pairs] * recipe.compares
+
+
+def first_session(config: Config, env: Environment) -> int:
+  """Environment steps at which anybody is asked for the first time."""
+  return min(kind[0].env_steps for kind in sessions(config, env) if kind)
+
+
 def budget_spent_at(config: Config, env: Environment) -> int | None:
   """Environment steps at which nobody will be asked again; None if the run ends first.
 

@@ -103,5 +103,5 @@ def make_rating_questions(
     teach=teach,
     append=append,
     sessions=sessions,
-    memory_bytes=budget * (4 * steps * sum(sizes) + 17),
+    memory_bytes=store_lib.memory_bytes(budget, steps, *sizes),
   )
