@@ -26,7 +26,7 @@ from rlfb_jax.reward.fit import make_fit
 from rlfb_jax.reward.model import make_reward_model
 from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.reward.preferences import PreferenceLossOptions
-from rlfb_jax.training import loop
+from rlfb_jax.training import loop, program
 
 # Rows to draw batches from: what is drawn matters, how many there are does not.
 REPLAY_ROWS = 20_000
@@ -195,7 +195,7 @@ def bilevel_steps(size: Size, rows: int) -> list[Piece]:
       f'--mrn_measure_supervised={str(measures).lower()}',
     )
     config = make_config('mrn', size, 1000, rows, *flags)
-    functions = loop.compile_algorithm(methods.make(config, env))
+    functions = program.compile_algorithm(methods.make(config, env))
     return functions.init, functions.events['outer_step']
 
   init, plain = event(relabels=False, measures=True)

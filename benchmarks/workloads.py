@@ -20,7 +20,7 @@ from rlfb_jax.methods.collect import Experience, collect
 from rlfb_jax.physics.host import HostSimulator
 from rlfb_jax.reward.fit import make_rating_fit
 from rlfb_jax.reward.model import make_reward_model
-from rlfb_jax.training import loop
+from rlfb_jax.training import loop, program
 
 # Whatever the user's defaults become, these sizes are what is compared.
 SIZES = {
@@ -199,7 +199,7 @@ class Training:
     self._repeats = {
       name: self.chunk_steps // algorithm.steps_of(name) for name in algorithm.chunks
     }
-    self._functions = loop.compile_algorithm(algorithm)
+    self._functions = program.compile_algorithm(algorithm)
     self._state = self._functions.init(loop.seed_keys(0, num_seeds))
 
   def chunk(self, phase: str = 'learn') -> None:

@@ -4,7 +4,6 @@ Everything that learns is compiled and mapped over seeds; Python is met only her
 every few seconds.
 """
 
-import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlfb_jax.core.types import Key, Metrics
+from rlfb_jax.core.types import Key
 from rlfb_jax.envs.base import Environment
-from rlfb_jax.methods.algorithm import Algorithm, PerKind, Session
+from rlfb_jax.methods.algorithm import Algorithm
 from rlfb_jax.training.evaluate import evaluate_seeds
+from rlfb_jax.training.program import compile_algorithm
 from rlfb_jax.training.q_error import QError, measure_q_error
 
 # `(env_steps of each seed, metrics [S, ...])`, after each chunk.
@@ -40,53 +40,6 @@ class Trained(NamedTuple):
   policy: Any
   evaluation: np.ndarray | None
   q_error: QError | None
-
-
-class Compiled(NamedTuple):
-  """An algorithm's functions, mapped over seeds and compiled when first called.
-
-  States are donated: after a call the old one is gone.
-  """
-
-  init: Callable[[jax.Array], Any]
-  chunks: dict[str, Callable[[Any], tuple[Any, Metrics]]]
-  session: Callable[[Any, PerKind, PerKind], tuple[Any, Metrics]] | None
-  diagnose: Callable[[Any], tuple[Any, Metrics]] | None
-  events: dict[str, Callable[[Any], tuple[Any, Metrics]]]
-
-
-def compile_algorithm(algorithm: Algorithm) -> Compiled:
-  """Maps every function over a leading seed axis and jits it."""
-
-  def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return jax.jit(jax.vmap(function), donate_argnums=0)
-
-  session = None
-  if algorithm.session is not None:
-    fused = functools.partial(_scripted_session, algorithm.session)
-
-    @functools.partial(jax.jit, donate_argnums=0, static_argnums=2)
-    def session(
-      state: Any, wanted: PerKind, strategies: PerKind
-    ) -> tuple[Any, Metrics]:
-      return jax.vmap(lambda s: fused(s, wanted, strategies))(state)
-
-  return Compiled(
-    init=jax.jit(jax.vmap(algorithm.init)),
-    chunks={name: compiled(chunk) for name, chunk in algorithm.chunks.items()},
-    session=session,
-    diagnose=compiled(algorithm.diagnose) if algorithm.diagnose else None,
-    events={name: compiled(event) for name, event in algorithm.events.items()},
-  )
-
-
-def _scripted_session(
-  session: Session, state: Any, wanted: PerKind, strategies: PerKind
-) -> tuple[Any, Metrics]:
-  """Propose, teach and absorb in one program: no person has to be waited for."""
-  state, queries, teach_key = session.propose(state, strategies)
-  answers = session.teach(queries, teach_key)
-  return session.absorb(state, queries, answers, wanted)
 
 
 def seed_keys(seed: int, num_seeds: int) -> jax.Array:

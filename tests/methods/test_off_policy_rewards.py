@@ -8,7 +8,8 @@ import pytest
 
 from rlfb_jax import envs, methods
 from rlfb_jax.reward.model import make_reward_model
-from rlfb_jax.training.loop import compile_algorithm, seed_keys
+from rlfb_jax.training.loop import seed_keys
+from rlfb_jax.training.program import compile_algorithm
 from tests.methods.probe_runs import ScrambledReward, make_config, run
 
 SHORT = {'run': {'total_env_steps': 640}}

@@ -10,7 +10,8 @@ import pytest
 
 from rlfb_jax import envs, methods
 from rlfb_jax.methods.algorithm import PerKind
-from rlfb_jax.training.loop import compile_algorithm, seed_keys, train
+from rlfb_jax.training.loop import seed_keys, train
+from rlfb_jax.training.program import compile_algorithm
 from tests.methods.probe_runs import ScrambledReward, make_config, run
 
 LONG = {'run': {'total_env_steps': 160 * 60}, 'ppo': {'num_epochs': 6}}
