@@ -68,6 +68,18 @@ class RunOptions(PhysicsOptions):
     low=0,
   )
   run_dir: str = option('', 'Folder of the run; by default a new one in runs/.')
+  resume: bool = option(
+    False, 'Go on with the run in run_dir, to the same bits; start it if there is none.'
+  )
+  checkpoint_minutes: float | None = option(
+    5.0, 'Minutes between checkpoints; 0: after every chunk, none: never.', low=0.0
+  )
+  checkpoint_interval: int = option(
+    0, 'Environment steps between checkpoints beside those; 0 for none.', low=0
+  )
+  checkpoints_kept: int = option(
+    2, 'Newest checkpoints that are kept, beside the best one.', low=1
+  )
   tensorboard: bool = option(True, 'Write TensorBoard events beside metrics.jsonl.')
 
 

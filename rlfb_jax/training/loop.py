@@ -16,7 +16,7 @@ from rlfb_jax.core.types import Key
 from rlfb_jax.envs.base import Environment
 from rlfb_jax.methods.algorithm import Algorithm
 from rlfb_jax.training.evaluate import evaluate_seeds
-from rlfb_jax.training.program import compile_algorithm
+from rlfb_jax.training.program import Compiled, compile_algorithm
 from rlfb_jax.training.q_error import QError, measure_q_error
 
 # `(env_steps of each seed, metrics [S, ...])`, after each chunk.
@@ -56,20 +56,21 @@ def train(
   algorithm: Algorithm,
   env: Environment,
   *,
+  rows: Any,
   seed: int,
-  num_seeds: int,
   total_env_steps: int,
   eval_episodes: int = 0,
   eval_interval: int = 0,
   listeners: tuple[Listener, ...] = (),
+  functions: Compiled | None = None,
 ) -> Trained:
   """Runs a method to the end.
 
   Args:
     algorithm: the method, see `rlfb_jax.methods.make`.
     env: for evaluation.
-    seed: the first seed.
-    num_seeds: S.
+    rows: what `algorithm.init` takes, leaves [S, ...]; see `seed_keys`.
+    seed: randomness of the evaluation, the same for all rows.
     total_env_steps: of each seed; a multiple of the chunk.
     eval_episodes: episodes of the deterministic evaluation at the end.
     eval_interval: environment steps between evaluations on the way, whose mean return
@@ -77,11 +78,13 @@ def train(
     listeners: called after each chunk with that chunk's metrics, leading axis [S],
       and with `phase`, `wall_seconds` and `steps_per_second` (all seeds together,
       the chunk's own session and compilation included).
+    functions: the algorithm compiled, where that was done before.
   """
-  functions = compile_algorithm(algorithm)
+  functions = functions or compile_algorithm(algorithm)
+  num_seeds = jax.tree.leaves(rows)[0].shape[0]
   assess = _make_assessment(algorithm, env, evaluation_key(seed), eval_episodes)
   start = time.monotonic()
-  state = functions.init(seed_keys(seed, num_seeds))
+  state = functions.init(rows)
   env_steps = 0
   while env_steps < total_env_steps:
     chunk_start = time.monotonic()

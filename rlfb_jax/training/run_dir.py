@@ -2,22 +2,42 @@
 
 flags.txt      every option's value; `--flagfile=RUN/flags.txt` repeats the run
 manifest.json  versions, device, precision, revision, command line
+rows.json      which seed, under which flags of its own, each row of the metrics is
 metrics.jsonl  one JSON object a line
 tensorboard/   the same numbers as events
+checkpoints/   the whole state, to go on from
 policy/        the exported policy
 report/        curves, tables, clips
+finished.json  written last: the run is complete
 """
 
 import dataclasses
+import json
+import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from rlfb_jax.training import manifest as manifest_lib
 
 FLAGS = 'flags.txt'
 MANIFEST = 'manifest.json'
 METRICS = 'metrics.jsonl'
+ROWS = 'rows.json'
+FINISHED = 'finished.json'
+
+
+class Row(NamedTuple):
+  """One of the runs that share a program.
+
+  Attributes:
+    seed: its randomness.
+    flags: flag -> value where it differs from the run's flags; {} for a plain run.
+  """
+
+  seed: int
+  flags: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +60,21 @@ class RunDir:
   def metrics(self) -> pathlib.Path:
     """One JSON object a line."""
     return self.root / METRICS
+
+  @property
+  def rows(self) -> pathlib.Path:
+    """What each row of the metrics is, see `read_rows`."""
+    return self.root / ROWS
+
+  @property
+  def checkpoints(self) -> pathlib.Path:
+    """The whole state at some steps; there may be none."""
+    return self.root / 'checkpoints'
+
+  @property
+  def finished(self) -> pathlib.Path:
+    """Is there once the run is complete, see `read_finished`."""
+    return self.root / FINISHED
 
   @property
   def tensorboard(self) -> pathlib.Path:
@@ -67,6 +102,7 @@ def create(
   name: str,
   flag_lines: Sequence[str] = (),
   command: Sequence[str] | None = None,
+  rows: Sequence[Row] = (),
   parent: str = 'runs',
 ) -> RunDir:
   """Makes a new run's folder with its flags and manifest.
@@ -76,6 +112,7 @@ def create(
     name: what to call the run where `path` is empty, e.g. `walker_walk-rbrl`.
     flag_lines: lines of `flags.txt`.
     command: command line for the manifest; this process's own by default.
+    rows: one per row of the metrics' leading axis.
     parent: where runs without a path are kept.
 
   Raises:
@@ -94,8 +131,45 @@ def create(
       f'--run_dir={path} holds a run already; name another folder or remove this one.'
     )
   run.flags.write_text(''.join(f'{line}\n' for line in flag_lines))
+  records = [{'seed': int(row.seed), 'flags': dict(row.flags)} for row in rows]
+  write_json(run.rows, records)
+  # Last: a folder with a manifest is a run.
   manifest_lib.write(run.manifest, command)
   return run
+
+
+def read_rows(run: RunDir) -> list[Row]:
+  """What each row of the metrics' leading axis is."""
+  return [Row(r['seed'], r['flags']) for r in json.loads(run.rows.read_text())]
+
+
+def write_finished(run: RunDir, env_steps: int, seconds: float) -> None:
+  """Marks the run as complete; nothing may be written to it afterwards.
+
+  Args:
+    run: whose other files are written.
+    env_steps: of each seed.
+    seconds: that it took, over all sessions.
+  """
+  write_json(run.finished, {'env_steps': env_steps, 'seconds': round(seconds, 3)})
+
+
+def read_finished(run: RunDir) -> dict[str, Any] | None:
+  """`env_steps` and `seconds` of a complete run; None while it is not."""
+  if not run.finished.is_file():
+    return None
+  found: dict[str, Any] = json.loads(run.finished.read_text())
+  return found
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes JSON so that a reader finds the old file or the new one, whole."""
+  new = path.with_name(f'{path.name}.new')
+  with open(new, 'w', encoding='utf-8') as file:
+    file.write(json.dumps(value, indent=2) + '\n')
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(new, path)
 
 
 def open_existing(path: str) -> RunDir:

@@ -11,7 +11,7 @@ from rlfb_jax import envs, methods
 from rlfb_jax.core.types import Key
 from rlfb_jax.envs.base import Environment, EnvState
 from rlfb_jax.methods.config import Config
-from rlfb_jax.training.loop import train
+from rlfb_jax.training.loop import seed_keys, train
 
 SMALL: dict[str, dict[str, Any]] = {
   'run': {'task': 'probe_choice', 'total_env_steps': 1280},
@@ -106,8 +106,8 @@ def run(
   trained = train(
     methods.make(config, env, **kwargs),
     env,
+    rows=seed_keys(config.run.seed, num_seeds),
     seed=config.run.seed,
-    num_seeds=num_seeds,
     total_env_steps=config.run.total_env_steps,
     listeners=(lambda env_steps, metrics: rows.append(metrics),),
   )

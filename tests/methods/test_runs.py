@@ -106,8 +106,8 @@ def test_listeners_hear_every_chunk_and_evaluation_has_its_own_stream():
     train(
       methods.make(config, env),
       env,
+      rows=seed_keys(0, 2),
       seed=0,
-      num_seeds=2,
       total_env_steps=480,
       eval_episodes=episodes,
       listeners=(lambda steps, m: heard.append((steps, m)),),
