@@ -10,7 +10,13 @@ import optax
 import pytest
 
 from rlfb_jax.agents import ppo
-from rlfb_jax.agents.ppo.update import Batch, clip_and_guard, minibatch_loss
+from rlfb_jax.agents.ppo.update import (
+  Batch,
+  adapt_pace,
+  clip,
+  clip_and_guard,
+  minibatch_loss,
+)
 from rlfb_jax.agents.regulariser import Regulariser
 
 OPTIONS = ppo.PPOOptions(
@@ -181,6 +187,57 @@ def test_guard_clips_and_zeroes():
   clipped, _, finite = clip_and_guard({'a': jnp.asarray([jnp.nan, 1.0])}, 1.0)
   assert not bool(finite)
   np.testing.assert_array_equal(clipped['a'], 0.0)
+
+
+def test_networks_are_clipped_together_or_each_by_itself():
+  grads = ppo.PPOParams(
+    actor=ppo.ActorParams(
+      ((jnp.asarray([3.0]), jnp.asarray([4.0])),), jnp.asarray([0.0])
+    ),
+    critic=((jnp.asarray([30.0]), jnp.asarray([40.0])),),
+  )
+  options = dataclasses.replace(OPTIONS, max_grad_norm=1.0)
+  joint, _, _ = clip(grads, options)
+  assert float(optax.tree.norm(joint)) == pytest.approx(1.0, rel=1e-5)
+  assert float(optax.tree.norm(joint.actor)) == pytest.approx(0.0995, rel=1e-3)
+  apart, norm, finite = clip(grads, dataclasses.replace(options, separate_clip=True))
+  assert float(optax.tree.norm(apart.actor)) == pytest.approx(1.0, rel=1e-5)
+  assert float(optax.tree.norm(apart.critic)) == pytest.approx(1.0, rel=1e-5)
+  assert float(norm) == pytest.approx(np.hypot(5, 50), rel=1e-5)
+  assert bool(finite)
+  broken = grads.replace(critic=((jnp.asarray([jnp.nan]), jnp.asarray([1.0])),))
+  rested, _, finite = clip(broken, dataclasses.replace(options, separate_clip=True))
+  assert not bool(finite)
+  assert float(optax.tree.norm(rested)) == 0.0
+
+
+def test_the_pace_follows_the_divergence():
+  pace = jnp.float32(1.0)
+  assert float(adapt_pace(pace, jnp.float32(0.05), 0.02)) == pytest.approx(1 / 1.5)
+  assert float(adapt_pace(pace, jnp.float32(0.03), 0.02)) == 1.0
+  assert float(adapt_pace(pace, jnp.float32(0.001), 0.02)) == 1.5
+  assert float(adapt_pace(pace, jnp.float32(jnp.nan), 0.02)) == pytest.approx(1 / 1.5)
+  assert float(adapt_pace(pace, jnp.float32(0.5), 0.0)) == 1.0
+
+
+def test_a_target_divergence_holds_updates_to_it():
+  options = dataclasses.replace(OPTIONS, learning_rate=0.03, num_epochs=8)
+
+  def run(options):
+    state, rollout, rewards = _agent_and_rollout(options)
+    update = jax.jit(
+      lambda s, k: ppo.update(s, rollout, rewards, k, jnp.float32(0.0), options)
+    )
+    for i in range(8):
+      after, metrics = update(state, jax.random.key(i))
+      state = state.replace(pace=after.pace)  # The same lesson, at another pace.
+    return metrics
+
+  loose = run(options)
+  held = run(dataclasses.replace(options, target_kl=0.02))
+  assert float(loose['approx_kl']) > 0.1
+  assert float(held['approx_kl']) < 0.06
+  assert float(held['pace']) < 0.5
 
 
 def test_a_minibatch_that_does_not_divide_is_refused_with_the_nearest():

@@ -26,7 +26,16 @@ class PPOOptions(Options):
   clip_decay: bool = option(True, 'decay the clip linearly to 0 over training')
   value_coefficient: float = option(0.5, 'weight of the value loss', low=0.0)
   entropy_coefficient: float = option(0.0, 'weight of the entropy bonus', low=0.0)
-  max_grad_norm: float = option(0.5, 'global clip of the gradient', above=0.0)
+  max_grad_norm: float = option(0.5, "clip of the gradient's norm", above=0.0)
+  separate_clip: bool = option(
+    False, 'clip actor and critic each by its own norm, not by their joint one'
+  )
+  target_kl: float = option(
+    0.0,
+    'approximate KL of an update that the step size is adapted to, by 1.5 a rollout '
+    '(rsl_rl); 0 leaves it alone',
+    low=0.0,
+  )
   hidden_size: int = option(256, 'width of actor and critic', low=1)
   hidden_layers: int = option(3, 'hidden layers of actor and critic', low=1)
   initial_log_std: float = option(0.0, 'log standard deviation at the start')

@@ -20,6 +20,10 @@ from rlfb_jax.core.normalization import (
 )
 from rlfb_jax.core.types import Key, Metrics, Params
 
+# One change of the step size's factor, and how far it may go.
+_PACE_STEP = 1.5
+_PACE_RANGE = (0.02, 5.0)
+
 
 class PPOState(flax.struct.PyTreeNode):
   """Everything PPO carries from one update to the next.
@@ -31,12 +35,14 @@ class PPOState(flax.struct.PyTreeNode):
       and learned from, so that old and new probabilities see the same inputs.
     skipped_updates: gradient steps left out because a gradient was not finite,
       [] int32.
+    pace: factor of the step size, [] float32; see `adapt_pace`.
   """
 
   params: networks.PPOParams
   optimizer: optax.OptState
   statistics: RunningStatistics
   skipped_updates: jax.Array
+  pace: jax.Array
 
 
 class Rollout(flax.struct.PyTreeNode):
@@ -80,6 +86,7 @@ def init_state(
     optimizer=_adam(options).init(params),
     statistics=init_statistics(observation_size),
     skipped_updates=jnp.zeros((), jnp.int32),
+    pace=jnp.ones((), jnp.float32),
   )
 
 
@@ -126,8 +133,8 @@ def update(
   batch, value_metrics = _prepare(state, rollout, rewards, shaping, options)
   remaining = 1.0 - progress
   clip_range = options.clip_range * (remaining if options.clip_decay else 1.0)
-  learning_rate = options.learning_rate * (
-    remaining if options.learning_rate_decay else 1.0
+  learning_rate = state.pace * (
+    options.learning_rate * (remaining if options.learning_rate_decay else 1.0)
   )
   total = options.minibatches_per_epoch
   group = _group_size(total, regulariser)
@@ -145,7 +152,7 @@ def update(
       )
       grads = grads.replace(actor=actor_grads)
       metrics |= combined
-    grads, norm, finite = clip_and_guard(grads, options.max_grad_norm)
+    grads, norm, finite = clip(grads, options)
     updates, optimizer = adam.update(grads, optimizer)
     params = jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
     metrics |= {'grad_norm': norm, 'skipped': 1.0 - finite.astype(jnp.float32)}
@@ -189,6 +196,7 @@ def update(
     optimizer=optimizer,
     statistics=update_statistics(state.statistics, rollout.obs),
     skipped_updates=state.skipped_updates + skipped,
+    pace=adapt_pace(state.pace, last['approx_kl'], options.target_kl),
   )
   del last['skipped']
   entropy = distributions.normal_entropy(
@@ -196,6 +204,7 @@ def update(
   )
   return new_state, last | value_metrics | {
     'entropy': entropy,
+    'pace': new_state.pace,
     'non_finite_updates': new_state.skipped_updates.astype(jnp.float32),
   }
 
@@ -271,6 +280,45 @@ def minibatch_loss(
     'approx_kl': surrogate.approx_kl,
     'clip_fraction': surrogate.clip_fraction,
   }
+
+
+def adapt_pace(
+  pace: jax.Array, approx_kl: jax.Array, target_kl: float | jax.Array
+) -> jax.Array:
+  """Slows down where an update moved the policy too far, and speeds up again.
+
+  The rule of rsl_rl (`algorithms/ppo.py`, its `adaptive` schedule), once a rollout.
+
+  Args:
+    pace: factor of the step size so far, [].
+    approx_kl: of the last epoch against the policy that collected, [].
+    target_kl: what it should be within a factor of two; 0 leaves the pace alone.
+  """
+  faster = jnp.where(approx_kl < 0.5 * target_kl, pace * _PACE_STEP, pace)
+  # Not finite counts as too far.
+  new = jnp.where(approx_kl <= 2.0 * target_kl, faster, pace / _PACE_STEP)
+  return jnp.where(target_kl > 0.0, jnp.clip(new, *_PACE_RANGE), pace)
+
+
+def clip(
+  grads: networks.PPOParams, options: PPOOptions
+) -> tuple[networks.PPOParams, jax.Array, jax.Array]:
+  """As `clip_and_guard`, of both networks together or each by itself.
+
+  The value loss has the scale of squared returns. Clipped together, its gradient
+  decides how large the policy's is, and where it shrinks suddenly the policy's step
+  grows before Adam's moments know.
+  """
+  if not options.separate_clip:
+    return clip_and_guard(grads, options.max_grad_norm)
+  norm = optax.tree.norm(grads)
+  finite = jnp.isfinite(norm)
+  # A network whose partner's gradient is not finite rests with it.
+  grads = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), grads)
+  actor, _, _ = clip_and_guard(grads.actor, options.max_grad_norm)
+  critic, _, _ = clip_and_guard(grads.critic, options.max_grad_norm)
+  grads = grads.replace(actor=actor, critic=critic)
+  return grads, jnp.where(finite, norm, 0.0), finite
 
 
 def clip_and_guard(
