@@ -44,15 +44,19 @@ class Experience(flax.struct.PyTreeNode):
 
 
 class EpisodeClock(flax.struct.PyTreeNode):
-  """True returns of training episodes, for the metrics alone.
+  """Returns of training episodes, for the metrics alone.
 
   Attributes:
-    running: return of the current episodes so far, [N].
+    running: true return of the current episodes so far, [N].
     success: whether the current episodes have succeeded at any step, [N] bool.
+    learned: what the learned reward has paid for them so far, [N].
+    paid: whether it has paid for every step of them, [N] bool.
   """
 
   running: jax.Array
   success: jax.Array
+  learned: jax.Array
+  paid: jax.Array
 
 
 def true_reward(state: EnvState) -> jax.Array:
@@ -69,7 +73,12 @@ def correlation(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def init_clock(num_envs: int) -> EpisodeClock:
   """Clocks of episodes that are about to start."""
-  return EpisodeClock(running=jnp.zeros(num_envs), success=jnp.zeros(num_envs, bool))
+  return EpisodeClock(
+    running=jnp.zeros(num_envs),
+    success=jnp.zeros(num_envs, bool),
+    learned=jnp.zeros(num_envs),
+    paid=jnp.ones(num_envs, bool),
+  )
 
 
 def collect(
@@ -104,38 +113,57 @@ def collect(
 
 
 def track_episodes(
-  clock: EpisodeClock, experience: Experience
+  clock: EpisodeClock, experience: Experience, learned: jax.Array | None = None
 ) -> tuple[EpisodeClock, Metrics]:
-  """Adds up true returns.
+  """Adds up the returns of episodes.
+
+  Args:
+    clock: of the episodes under way.
+    experience: what happened next.
+    learned: what the learned reward paid for it, [T, N]; None where the agent was
+      paid otherwise.
 
   Returns:
-    The clock and the mean return of the episodes that ended, NaN where none did,
-    with how many they were, each [].
+    The clock and the mean true return of the episodes that ended, NaN where none did,
+    with how many they were, each []. Where the learned reward pays, also
+    `learned_return`: the mean of its sums over the same episodes, without those that
+    it paid only in part.
   """
   done = experience.terminated | experience.truncated
+  pay = jnp.zeros_like(experience.env_reward) if learned is None else learned
 
   def step(
-    clock: EpisodeClock, inputs: tuple[jax.Array, jax.Array, jax.Array]
-  ) -> tuple[EpisodeClock, tuple[jax.Array, jax.Array]]:
-    reward, done, success = inputs
-    running = clock.running + reward
-    succeeded = clock.success | success
-    clock = EpisodeClock(
-      running=jnp.where(done, 0.0, running), success=succeeded & ~done
+    clock: EpisodeClock, inputs: tuple[jax.Array, ...]
+  ) -> tuple[EpisodeClock, EpisodeClock]:
+    reward, pay, done, success = inputs
+    ended = EpisodeClock(
+      running=clock.running + reward,
+      success=clock.success | success,
+      learned=clock.learned + pay,
+      paid=clock.paid & (learned is not None),
     )
-    return clock, (running, succeeded)
+    clock = EpisodeClock(
+      running=jnp.where(done, 0.0, ended.running),
+      success=ended.success & ~done,
+      learned=jnp.where(done, 0.0, ended.learned),
+      paid=ended.paid | done,
+    )
+    return clock, ended
 
-  clock, (returns, succeeded) = jax.lax.scan(
-    step, clock, (experience.env_reward, done, experience.success)
+  clock, ended = jax.lax.scan(
+    step, clock, (experience.env_reward, pay, done, experience.success)
   )
-  count = jnp.sum(done)
 
-  def mean(values: jax.Array) -> jax.Array:
-    total = jnp.sum(jnp.where(done, values, 0.0))
+  def mean(values: jax.Array, chosen: jax.Array) -> jax.Array:
+    count = jnp.sum(chosen)
+    total = jnp.sum(jnp.where(chosen, values, 0.0))
     return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
 
-  return clock, {
-    'episode_return': mean(returns),
-    'episodes': count.astype(jnp.float32),
-    'success_rate': mean(succeeded.astype(jnp.float32)),
+  metrics = {
+    'episode_return': mean(ended.running, done),
+    'episodes': jnp.sum(done).astype(jnp.float32),
+    'success_rate': mean(ended.success.astype(jnp.float32), done),
   }
+  if learned is not None:
+    metrics['learned_return'] = mean(ended.learned, done & ended.paid)
+  return clock, metrics

@@ -20,6 +20,7 @@ from rlfb_jax.methods.algorithm import PerKind, Request
 from rlfb_jax.methods.collect import Experience
 from rlfb_jax.methods.parts import Feedback
 from rlfb_jax.methods.questions import Questions, Sizes
+from rlfb_jax.methods.reward_quality import held_out_quality
 from rlfb_jax.repulsion import ClassStatistics, Repulsion
 from rlfb_jax.reward.model import RewardModel, RewardModelState
 from rlfb_jax.reward.ratings import class_boundaries, normalise_returns
@@ -73,6 +74,7 @@ def make_feedback(
   pay: Callable[[jax.Array, jax.Array], jax.Array],
   *,
   pay_width: int,
+  segment_steps: int,
   num_classes: int = 0,
   repulsion: Repulsion | None = None,
   init_outer: Callable[[RewardModelState], Any] | None = None,
@@ -87,6 +89,7 @@ def make_feedback(
     fit: how.
     pay: `(members [K, ...], env_steps []) -> [...]`, the agent's reward.
     pay_width: K, members.
+    segment_steps: H, the length of the clips that the reward is judged by.
     num_classes: n, where clips are rated.
     repulsion: whose class statistics are refitted with the reward, or None.
     init_outer: `reward model -> state` of MRN's outer step, or None.
@@ -194,6 +197,19 @@ def make_feedback(
       PerKind(*(s.query if s else '' for s in due)),
     )
 
+  first_session = min(kind.sessions[0].env_steps for kind in kinds)
+
+  def quality(state: FeedbackState) -> Metrics:
+    seen = held_out_quality(
+      state.archive,
+      lambda clip: reward(state, clip.obs, clip.action),
+      segment_steps,
+      state.env_steps,
+    )
+    # Before anybody has been asked there is nothing to be good or bad at it.
+    asked = state.env_steps > first_session
+    return {name: jnp.where(asked, value, jnp.nan) for name, value in seen.items()}
+
   return Feedback(
     init=init,
     observe=observe,
@@ -206,7 +222,8 @@ def make_feedback(
     absorb=absorb,
     context=lambda state: state.replace(archive=None, answers=None),
     request=request,
-    first_session=min(kind.sessions[0].env_steps for kind in kinds),
+    first_session=first_session,
+    quality=quality,
   )
 
 

@@ -229,6 +229,9 @@ def _feedback(
     fit_all,
     make_payer(reward, config.rune if RUNE in recipe.add else None),
     pay_width=reward.ensemble_size,
+    segment_steps=(
+      config.pairs.segment_steps if recipe.compares else config.feedback.segment_steps
+    ),
     num_classes=config.rating.num_classes,
     repulsion=repulsion,
     init_outer=init_outer,

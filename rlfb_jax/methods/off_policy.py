@@ -209,13 +209,19 @@ def make_off_policy(
       state, (experience, pay, metrics) = jax.lax.scan(
         lambda s, _: iterate(s, phase), state, None, length=chunk_steps // num_envs
       )
-      clock, episodes = track_episodes(state.clock, experience)
       metrics = {name: jnp.mean(values) for name, values in metrics.items()}
+      rewards = None
       if feedback is not None:
-        state = state.replace(feedback=feedback.observe(remembered, experience))
-        if phase == LEARN and not options.fresh_labels:
-          rewards = feedback.pay(jnp.moveaxis(pay, -1, 0), state.env_steps)
+        if phase == LEARN:
+          members = jnp.moveaxis(pay, -1, 0)
+          if options.fresh_labels:
+            members = feedback.members(
+              state.feedback, experience.obs, experience.action
+            )
+          rewards = feedback.pay(members, state.env_steps)
           metrics['reward_correlation'] = correlation(rewards, experience.env_reward)
+        state = state.replace(feedback=feedback.observe(remembered, experience))
+      clock, episodes = track_episodes(state.clock, experience, rewards)
       if 'non_finite_updates' in metrics:
         metrics['non_finite_updates'] = state.agent.skipped_updates.astype(jnp.float32)
       metrics['updates'] = state.updates.astype(jnp.float32)
@@ -298,14 +304,17 @@ def make_off_policy(
     )
 
   def diagnose(state: OffPolicyState) -> tuple[OffPolicyState, Metrics]:
-    assert intervention is not None
+    assert feedback is not None
+    quality = feedback.quality(state.feedback)
+    if intervention is None:
+      return state, quality
     # Looking at a run must not change it: no key of the run is used up.
     key = jax.random.fold_in(jax.random.key(_DIAGNOSTIC_KEY), state.env_steps)
     draw_key, noise_key = jax.random.split(key)
     seen, metrics = intervention.diagnose(
       state.feedback, state.agent, recent(state, draw_key).obs, noise_key
     )
-    return state.replace(feedback=seen), metrics
+    return state.replace(feedback=seen), quality | metrics
 
   def phase(env_steps: int) -> str:
     if env_steps < options.random_steps:
@@ -338,7 +347,7 @@ def make_off_policy(
     request=feedback.request if feedback else lambda env_steps: None,
     steps_per_chunk=chunk_steps,
     session=make_session(feedback) if feedback else None,
-    diagnose=diagnose if intervention is not None else None,
+    diagnose=diagnose if feedback is not None else None,
     policy=lambda state: agent.actor_params(state.agent),
     act=act,
     network=network,

@@ -137,7 +137,7 @@ def make_on_policy(
       options.rollout_steps,
       teacher_reward,
     )
-    clock, metrics = track_episodes(state.clock, experience)
+    metrics: Metrics = {}
     seen = feedback.observe(state.feedback, experience) if feedback else None
     novelty = state.exploration
     if phase == EXPLORE and exploration is not None:
@@ -146,9 +146,12 @@ def make_on_policy(
       rewards = feedback.reward(seen, experience.obs, experience.action)
     else:
       rewards = experience.env_reward
+    learned = None
     if phase == LEARN and feedback is not None:
+      learned = rewards
       metrics['reward_correlation'] = correlation(rewards, experience.env_reward)
     metrics['agent_reward'] = jnp.mean(rewards)
+    clock, episodes = track_episodes(state.clock, experience, learned)
 
     context = feedback.context(seen) if feedback else None
     progress = state.env_steps.astype(jnp.float32) / total_env_steps
@@ -164,7 +167,7 @@ def make_on_policy(
       key=key,
       env_steps=state.env_steps + options.steps_per_iteration,
     )
-    return state, metrics | learn_metrics
+    return state, metrics | episodes | learn_metrics
 
   def make_chunk(
     phase: str,
@@ -202,7 +205,7 @@ def make_on_policy(
     steps_per_chunk=options.steps_per_iteration * iterations_per_chunk,
     short_chunks={EXPLORE: options.steps_per_iteration},
     session=make_session(feedback) if feedback else None,
-    diagnose=make_diagnosis(intervention) if intervention else None,
+    diagnose=make_diagnosis(feedback, intervention) if feedback else None,
     policy=lambda state: (state.agent.params.actor, state.agent.statistics),
     act=act,
     network=network,
@@ -210,13 +213,16 @@ def make_on_policy(
 
 
 def make_diagnosis(
-  intervention: Intervention,
+  feedback: Feedback, intervention: Intervention | None
 ) -> Callable[[OnPolicyState], tuple[OnPolicyState, Metrics]]:
-  """The intervention's diagnosis on a whole run's state."""
+  """How good the learned reward is, and the intervention's diagnosis."""
 
   def diagnose(state: OnPolicyState) -> tuple[OnPolicyState, Metrics]:
-    feedback, metrics = intervention.diagnose(state.feedback, state.agent)
-    return state.replace(feedback=feedback), metrics
+    quality = feedback.quality(state.feedback)
+    if intervention is None:
+      return state, quality
+    seen, metrics = intervention.diagnose(state.feedback, state.agent)
+    return state.replace(feedback=seen), quality | metrics
 
   return diagnose
 
@@ -273,7 +279,10 @@ def reduce_metrics(metrics: Metrics) -> Metrics:
   reduced = {name: jnp.mean(values) for name, values in metrics.items()}
   reduced['episodes'] = jnp.sum(episodes)
   reduced['non_finite_updates'] = metrics['non_finite_updates'][-1]
-  for name in ('episode_return', 'success_rate'):
-    weighted = jnp.where(episodes > 0, metrics[name] * episodes, 0.0)
-    reduced[name] = jnp.sum(weighted) / jnp.sum(episodes)
+  for name in ('episode_return', 'success_rate', 'learned_return'):
+    if name not in metrics:
+      continue
+    known = jnp.isfinite(metrics[name])
+    weighted = jnp.where(known, metrics[name] * episodes, 0.0)
+    reduced[name] = jnp.sum(weighted) / jnp.sum(jnp.where(known, episodes, 0.0))
   return reduced

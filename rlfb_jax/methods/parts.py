@@ -45,6 +45,8 @@ class Feedback(NamedTuple):
       labels), so that it can be handed from seed to seed cheaply.
     request: `env_steps -> Request` for labels that are due now, or None.
     first_session: environment steps at the first session.
+    quality: `state -> metrics` of the learned reward on behaviour that nobody judged,
+      see `reward_quality`.
   """
 
   init: Callable[[Key], Any]
@@ -59,6 +61,7 @@ class Feedback(NamedTuple):
   context: Callable[[Any], Any]
   request: Callable[[int], Request | None]
   first_session: int
+  quality: Callable[[Any], Metrics]
 
 
 class Intervention(NamedTuple):
