@@ -192,6 +192,10 @@ def run_arm(task: str, arm: str, options: argparse.Namespace) -> None:
 
 WATCHED = (
   'evaluation_return',
+  'wall_seconds',
+  'learned_return',
+  'held_out_accuracy',
+  'held_out_rank_correlation',
   'reward_correlation',
   'reward_accuracy',
   'pairs_asked',
