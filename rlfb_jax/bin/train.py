@@ -3,28 +3,34 @@
 rlfb-train --method=rbrl_kl --task=walker_walk --num_seeds=5
 rlfb-train --preset=logged_only --task=cheetah_run
 rlfb-train --flagfile=runs/walker_walk-rbrl_kl/flags.txt --seed=100
+rlfb-train --run_dir=runs/walker_walk-rbrl_kl --resume
 """
 
+import contextlib
 import dataclasses
 import pathlib
+import signal
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from rlfb_jax import methods
-from rlfb_jax.bin import flags
+from rlfb_jax.bin import flags, resume
+from rlfb_jax.bin.resume import parse as parse
 from rlfb_jax.envs.base import Environment
 from rlfb_jax.envs.make import make as make_env
 from rlfb_jax.methods.algorithm import Algorithm
-from rlfb_jax.methods.config import from_sections, to_sections
+from rlfb_jax.methods.config import to_sections
 from rlfb_jax.physics.config import PhysicsOptions
-from rlfb_jax.training import export, loop, returns, run_dir
+from rlfb_jax.training import export, loop, manifest, metrics, returns, run_dir
+from rlfb_jax.training.checkpoint import Checkpoints, UnusableError
 from rlfb_jax.training.metrics import MetricsWriter
-from rlfb_jax.training.program import Compiled
+from rlfb_jax.training.program import Compiled, compile_algorithm
 from rlfb_jax.training.progress import Progress
+from rlfb_jax.training.signals import Stopped
 
 PROGRAM = 'rlfb-train'
 
@@ -37,15 +43,6 @@ class Finished(NamedTuple):
 
   run: run_dir.RunDir
   trained: loop.Trained
-
-
-def parse(argv: Sequence[str]) -> methods.Config:
-  """The configuration that a command line means.
-
-  Raises:
-    ValueError: in one sentence.
-  """
-  return from_sections(flags.parse(argv, methods.SECTIONS))
 
 
 def make_environment(config: methods.Config) -> Environment:
@@ -74,16 +71,9 @@ def start(
   return run_dir.create(
     config.run.run_dir,
     f'{config.run.task}-{config.run.method}',
-    # A repeated run gets a folder of its own.
-    flags.to_lines(to_sections(config), omit=('run_dir', 'resume')),
+    flags.to_lines(to_sections(config), omit=resume.NOT_KEPT),
     rows=plain_rows(config) if rows is None else rows,
   )
-
-
-def plain_rows(config: methods.Config) -> list[run_dir.Row]:
-  """The seeds of a configuration, all under its flags."""
-  first = config.run.seed
-  return [run_dir.Row(first + i, {}) for i in range(config.run.num_seeds)]
 
 
 def start_or_resume(
@@ -101,13 +91,19 @@ def start_or_resume(
     rows: as in `start`.
 
   Raises:
-    ValueError: in one sentence.
+    ValueError: in one sentence, if it cannot start or was started otherwise.
   """
-  if not config.run.run_dir:
-    raise ValueError('--resume needs --run_dir=FOLDER, the run to go on with.')
-  if not run_dir.RunDir(pathlib.Path(config.run.run_dir)).manifest.is_file():
+  run = run_dir.RunDir(pathlib.Path(config.run.run_dir))
+  if not run.manifest.is_file():
     return start(config, env, rows)
-  return run_dir.open_existing(config.run.run_dir)
+  resume.check_same(config, plain_rows(config) if rows is None else rows, run)
+  return run
+
+
+def plain_rows(config: methods.Config) -> list[run_dir.Row]:
+  """The seeds of a configuration, all under its flags."""
+  first = config.run.seed
+  return [run_dir.Row(first + i, {}) for i in range(config.run.num_seeds)]
 
 
 def train(
@@ -119,7 +115,7 @@ def train(
   rows: Any = None,
   functions: Compiled | None = None,
 ) -> Finished:
-  """Trains to the end; metrics appear in the run's folder as it goes.
+  """Trains to the end, from the run's last checkpoint on where it has one.
 
   Args:
     config: what to run; checked by `start`.
@@ -131,40 +127,73 @@ def train(
 
   Returns:
     The run, whose policy is exported and evaluated.
+
+  Raises:
+    UnusableError: if the run has checkpoints of which none can be used.
+    Stopped: if a signal asked for it; the run is saved.
   """
   options = config.run
-  started = time.monotonic()
-  algorithm = algorithm or methods.make(config, env)
+  if algorithm is None:
+    algorithm = methods.make(config, env)
+  if functions is None:
+    functions = compile_algorithm(algorithm)
   if rows is None:
     rows = loop.seed_keys(options.seed, options.num_seeds)
+  read_policy = functions.read(algorithm.policy)
+
+  def export_policy(policy: Any) -> None:
+    network = algorithm.network(jax.device_get(policy))
+    export.save(run.policy, export.from_network(options.task, network))
+
+  def before_save(state: Any) -> None:
+    writer.sync()
+    export_policy(read_policy(state))
+
+  checkpoints = restored = None
+  if options.checkpoint_minutes is not None or options.checkpoint_interval:
+    checkpoints = Checkpoints(
+      run.checkpoints,
+      minutes=options.checkpoint_minutes,
+      interval=options.checkpoint_interval,
+      kept=options.checkpoints_kept,
+      before_save=before_save,
+      say=say,
+    )
+    restored = checkpoints.restore(jax.eval_shape(jax.vmap(algorithm.init), rows))
+  env_steps = restored.clock.env_steps if restored else 0
+  if run.metrics.exists():
+    say(f'{run.root} goes on from step {env_steps:,}')
+  for change in manifest.add_session(run.manifest, env_steps):
+    say(f'{change}; the last bits of what follows may differ from before.')
   progress = Progress(
     config.total_env_steps,
     keys=_SHOWN,
     label=f'{options.method} {options.task}',
     speed_factor=len(run_dir.read_rows(run)),
   )
-  try:
-    with MetricsWriter(run, options.tensorboard) as writer:
-      trained = loop.train(
-        algorithm,
-        env,
-        rows=rows,
-        seed=options.seed,
-        total_env_steps=config.total_env_steps,
-        eval_episodes=options.eval_episodes,
-        eval_interval=options.eval_interval if options.eval_episodes else 0,
-        listeners=(writer.write, progress.update),
-        functions=functions,
-      )
-  finally:
-    progress.close()
-  network = algorithm.network(trained.policy)
-  export.save(run.policy, export.from_network(options.task, network))
+  with (
+    contextlib.closing(progress),
+    MetricsWriter(run, options.tensorboard, after=env_steps) as writer,
+  ):
+    trained = loop.train(
+      algorithm,
+      env,
+      rows=rows,
+      seed=options.seed,
+      total_env_steps=config.total_env_steps,
+      eval_episodes=options.eval_episodes,
+      eval_interval=options.eval_interval if options.eval_episodes else 0,
+      listeners=(writer.write, progress.update),
+      functions=functions,
+      checkpoints=checkpoints,
+      restored=restored,
+    )
+  export_policy(trained.policy)
   if trained.evaluation is not None:
     returns.save(
       run.report, options.task, options.seed, trained.evaluation, trained.q_error
     )
-  run_dir.write_finished(run, config.total_env_steps, time.monotonic() - started)
+  run_dir.write_finished(run, config.total_env_steps, trained.seconds)
   return Finished(run, trained)
 
 
@@ -177,43 +206,52 @@ def main(argv: Sequence[str]) -> None:
     config = parse(argv)
     env = make_environment(config)
     run = (start_or_resume if config.run.resume else start)(config, env)
-    finished = run_dir.read_finished(run)
-    if finished is not None:
-      steps = finished['env_steps']
-      print(f'{PROGRAM}: {run.root} is complete ({steps} steps)', file=sys.stderr)
-      return
+  complete = run_dir.read_finished(run)
+  if complete is not None:
+    say(f'{run.root} is complete: {complete["env_steps"]:,} steps; nothing to do.')
+    return
   needed = methods.memory_needed(config, env)
-  print(
-    f'{PROGRAM}: writing to {run.root}; takes {needed.total / 2**20:,.0f} MiB of'
-    ' memory for replay, clips and labels',
-    file=sys.stderr,
+  say(
+    f'writing to {run.root}; takes {needed.total / 2**20:,.0f} MiB of'
+    ' memory for replay, clips and labels'
   )
   try:
     trained = train(config, env, run).trained
-  except KeyboardInterrupt:
-    print(f'{PROGRAM}: stopped; metrics so far are in {run.metrics}', file=sys.stderr)
-    raise SystemExit(130) from None
-  evaluation = trained.evaluation
-  if evaluation is not None:
-    print(returns.describe(config.run.task, evaluation))
-  for warning in broken_seeds(trained.state, config.run.seed):
-    print(f'{PROGRAM}: {warning}', file=sys.stderr)
+  except UnusableError as error:
+    say(str(error))
+    raise SystemExit(1) from None
+  except KeyboardInterrupt as stop:
+    text = f'stopped; metrics so far are in {run.metrics}'
+    code = 128 + signal.SIGINT
+    if isinstance(stop, Stopped):
+      text += f'; --run_dir={run.root} --resume goes on from step {stop.env_steps:,}'
+      code = 128 + stop.number
+    say(text)
+    raise SystemExit(code) from None
+  if trained.evaluation is not None:
+    print(returns.describe(config.run.task, trained.evaluation))
+  for warning in broken_seeds(run):
+    say(warning)
 
 
-def broken_seeds(state: Any, first_seed: int) -> list[str]:
-  """A sentence for each seed some of whose updates were not finite.
-
-  Args:
-    state: of all seeds, leaves [S, ...].
-    first_seed: number of the first.
-  """
-  skipped = np.asarray(state.agent.skipped_updates)
+def broken_seeds(run: run_dir.RunDir) -> list[str]:
+  """A sentence for each seed some of whose updates were not finite."""
+  counts = metrics.read(run.root).get('non_finite_updates')
+  if counts is None:
+    return []
+  # Running totals; lines of phases without updates have none.
+  totals = np.nan_to_num(counts).max(axis=0)
   return [
-    f'seed {first_seed + i} left out {count} updates whose gradient was not finite; '
-    'read its results with care.'
-    for i, count in enumerate(skipped)
-    if count
+    f'seed {row.seed} left out {total:.0f} updates whose gradient was not finite;'
+    ' read its results with care.'
+    for row, total in zip(run_dir.read_rows(run), totals, strict=True)
+    if total
   ]
+
+
+def say(text: str) -> None:
+  """Tells people, apart from results."""
+  print(f'{PROGRAM}: {text}', file=sys.stderr)
 
 
 def run() -> None:

@@ -8,6 +8,7 @@ The policy is the mean of a squashed Normal:
 """
 
 import dataclasses
+import io
 import json
 import pathlib
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlfb_jax.methods.algorithm import PolicyNetwork
+from rlfb_jax.training import files
 
 FORMAT_VERSION = 1
 _INFO = 'policy.json'
@@ -146,13 +148,18 @@ def from_network(task: str, network: PolicyNetwork) -> Policy:
 
 
 def save(folder: str | pathlib.Path, policy: Policy) -> None:
-  """Writes `policy` into `folder`, which is made if it is not there."""
+  """Writes `policy` into `folder`, which is made if it is not there.
+
+  An export that is there already is replaced a whole file at a time.
+  """
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   arrays = {'mean': policy.mean, 'scale': policy.scale}
   for i, (kernel, bias) in enumerate(policy.layers):
     arrays |= {f'kernel_{i}': kernel, f'bias_{i}': bias}
-  np.savez(folder / _ARRAYS, allow_pickle=False, **arrays)
+  content = io.BytesIO()
+  np.savez(content, allow_pickle=False, **arrays)
+  files.replace(folder / _ARRAYS, content.getvalue())
   info = {
     'format_version': FORMAT_VERSION,
     'task': policy.task,
@@ -164,7 +171,7 @@ def save(folder: str | pathlib.Path, policy: Policy) -> None:
     'squash': 'tanh',
     'clip': policy.clip,
   }
-  (folder / _INFO).write_text(json.dumps(info, indent=2) + '\n')
+  files.write_json(folder / _INFO, info)
 
 
 def load_policy(path: str | pathlib.Path) -> Policy:

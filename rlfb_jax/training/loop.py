@@ -1,11 +1,12 @@
-"""The loop between chunks: the host decides what runs next, and looks at it.
+"""The loop between stages: the host decides what runs next, and looks at it.
 
 Everything that learns is compiled and mapped over seeds; Python is met only here,
 every few seconds.
 """
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -15,9 +16,13 @@ import numpy as np
 from rlfb_jax.core.types import Key
 from rlfb_jax.envs.base import Environment
 from rlfb_jax.methods.algorithm import Algorithm
-from rlfb_jax.training.evaluate import evaluate_seeds
+from rlfb_jax.training import signals
+from rlfb_jax.training.assessment import make_assess, summary
+from rlfb_jax.training.checkpoint import Checkpoints, Restored
+from rlfb_jax.training.clock import Clock
 from rlfb_jax.training.program import Compiled, compile_algorithm
-from rlfb_jax.training.q_error import QError, measure_q_error
+from rlfb_jax.training.q_error import QError
+from rlfb_jax.training.stages import CHUNK, run_stage, stages_at
 
 # `(env_steps of each seed, metrics [S, ...])`, after each chunk.
 Listener = Callable[[int, dict[str, Any]], None]
@@ -34,12 +39,14 @@ class Trained(NamedTuple):
     policy: what `algorithm.act` needs, leaves [S, ...].
     evaluation: returns of deterministic episodes, [S, episodes], or None.
     q_error: of the critics, each [S], or None where nothing values actions.
+    seconds: that the run has taken, over all of its sessions.
   """
 
   state: Any
   policy: Any
   evaluation: np.ndarray | None
   q_error: QError | None
+  seconds: float
 
 
 def seed_keys(seed: int, num_seeds: int) -> jax.Array:
@@ -63,6 +70,8 @@ def train(
   eval_interval: int = 0,
   listeners: tuple[Listener, ...] = (),
   functions: Compiled | None = None,
+  checkpoints: Checkpoints | None = None,
+  restored: Restored | None = None,
 ) -> Trained:
   """Runs a method to the end.
 
@@ -79,87 +88,90 @@ def train(
       and with `phase`, `wall_seconds` and `steps_per_second` (all seeds together,
       the chunk's own session and compilation included).
     functions: the algorithm compiled, where that was done before.
+    checkpoints: where the run is saved: now and then, at the end, and when a signal
+      asks it to stop. Saving changes no result.
+    restored: where to go on, from `checkpoints.restore`; else the run starts.
+
+  Raises:
+    signals.Stopped: if there are checkpoints and a signal has come; the run is saved.
   """
   functions = functions or compile_algorithm(algorithm)
-  num_seeds = jax.tree.leaves(rows)[0].shape[0]
-  assess = _make_assessment(algorithm, env, evaluation_key(seed), eval_episodes)
-  start = time.monotonic()
-  state = functions.init(rows)
-  env_steps = 0
-  while env_steps < total_env_steps:
-    chunk_start = time.monotonic()
-    metrics: dict[str, Any] = {}
-    request = algorithm.request(env_steps)
-    if request is not None and functions.session is not None:
-      wanted = jax.tree.map(jnp.int32, request.wanted)
-      state, answered = functions.session(state, wanted, request.strategies)
-      metrics |= answered
-    for name in algorithm.events_due(env_steps):
-      state, happened = functions.events[name](state)
-      metrics |= happened
-    phase = algorithm.phase(env_steps)
-    state, learned = functions.chunks[phase](state)
-    metrics |= learned
-    if functions.diagnose is not None:
-      state, watched = functions.diagnose(state)
-      metrics |= watched
-    metrics = jax.device_get(metrics)
-    steps = algorithm.steps_of(phase)
-    passed, env_steps = env_steps, env_steps + steps
-    if eval_interval and env_steps // eval_interval > passed // eval_interval:
-      metrics |= _summary(*assess(state))
-    now = time.monotonic()
-    metrics |= {
-      'phase': phase,
-      'wall_seconds': round(now - start, 3),
-      'steps_per_second': steps * num_seeds / (now - chunk_start),
-    }
-    for listener in listeners:
-      listener(env_steps, metrics)
+  assess = make_assess(algorithm, functions, env, evaluation_key(seed), eval_episodes)
+  if restored is None:
+    restored = Restored(functions.init(rows), Clock())
+  state, clock = restored
+  del restored  # Its arrays are donated to the first stage.
+  earlier, start = clock.seconds, time.monotonic()
+  num_rows = jax.tree.leaves(rows)[0].shape[0]
 
-  policy = jax.jit(jax.vmap(algorithm.policy))(state)
-  evaluation, q_error = assess(state) if eval_episodes else (None, None)
-  return Trained(state, policy, evaluation, q_error)
-
-
-Assessment = tuple[np.ndarray, QError | None]
-
-
-def _make_assessment(
-  algorithm: Algorithm, env: Environment, key: Key, num_episodes: int
-) -> Callable[[Any], Assessment]:
-  """Deterministic episodes and, where actions are valued, the error of the values."""
-  critics = algorithm.critics
-
-  @jax.jit
-  def assess(state: Any) -> tuple[jax.Array, QError | None]:
-    policy = jax.vmap(algorithm.policy)(state)
-    returns = evaluate_seeds(env, algorithm.act, policy, key, num_episodes)
-    if critics is None:
-      return returns, None
-    errors = jax.vmap(
-      lambda policy, params: measure_q_error(
-        env,
-        algorithm.act,
-        critics.q_values,
-        policy,
-        params,
-        key,
-        num_episodes,
-        critics.discount,
+  with _stopping_at_signals(checkpoints) as visit:
+    while clock.env_steps < total_env_steps:
+      stages = stages_at(algorithm, clock.env_steps)
+      for stage in stages[clock.done :]:
+        state, learned = run_stage(algorithm, functions, stage, clock.env_steps, state)
+        clock.pending |= jax.device_get(learned)
+        clock.done += 1
+        clock.seconds = earlier + time.monotonic() - start
+        # After the last one comes its line, unless the run has to stop.
+        visit(state, clock, may_save=clock.done < len(stages))
+      (phase,) = (stage.name for stage in stages if stage.kind == CHUNK)
+      steps = algorithm.steps_of(phase)
+      passed, env_steps = clock.env_steps, clock.env_steps + steps
+      metrics = clock.pending
+      if eval_interval and env_steps // eval_interval > passed // eval_interval:
+        metrics |= summary(*assess(state))
+      now = earlier + time.monotonic() - start
+      metrics |= {
+        'phase': phase,
+        'wall_seconds': round(now, 3),
+        'steps_per_second': steps * num_rows / max(now - clock.line_seconds, 1e-9),
+      }
+      for listener in listeners:
+        listener(env_steps, metrics)
+      score = _score(metrics, evaluated=bool(eval_interval))
+      clock = Clock(
+        env_steps=env_steps,
+        seconds=now,
+        line_seconds=now,
+        score=clock.score if score is None else score,
       )
-    )(policy, jax.vmap(critics.params)(state))
-    return returns, errors
+      visit(state, clock, may_save=True)
+    if checkpoints is not None:
+      checkpoints.save(state, clock)
 
-  return lambda state: jax.device_get(assess(state))
+  policy = functions.read(algorithm.policy)(state)
+  evaluation, q_error = assess(state) if eval_episodes else (None, None)
+  seconds = earlier + time.monotonic() - start
+  return Trained(state, policy, evaluation, q_error, seconds)
 
 
-def _summary(returns: np.ndarray, q_error: QError | None) -> dict[str, Any]:
-  metrics = {'evaluation_return': returns.mean(axis=1)}
-  if q_error is not None:
-    metrics |= {
-      'q_error': q_error.standardised,
-      'q_error_raw': q_error.raw,
-      'q_correlation': q_error.correlation,
-    }
-  return metrics
+@contextlib.contextmanager
+def _stopping_at_signals(
+  checkpoints: Checkpoints | None,
+) -> Iterator[Callable[..., None]]:
+  """What the loop calls between two stages: saves where it is time, or stops."""
+  if checkpoints is None:
+    yield lambda state, clock, may_save: None
+    return
+  with signals.watch() as request:
+
+    def visit(state: Any, clock: Clock, may_save: bool) -> None:
+      if request.number is not None:
+        checkpoints.save(state, clock)
+        checkpoints.wait()
+        raise signals.Stopped(request.number, clock.env_steps)
+      if may_save and checkpoints.due(clock):
+        checkpoints.save(state, clock)
+
+    try:
+      yield visit
+    finally:
+      checkpoints.wait()
+
+
+def _score(metrics: dict[str, Any], evaluated: bool) -> float | None:
+  """The mean over seeds that tells the best checkpoint; None where there is none."""
+  value = metrics.get('evaluation_return' if evaluated else 'episode_return')
+  if value is None or not np.isfinite(value).any():
+    return None
+  return float(np.nanmean(np.where(np.isfinite(value), value, np.nan)))

@@ -17,7 +17,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-FORMAT_VERSION = 1
+from rlfb_jax.training import files
+
+FORMAT_VERSION = 2  # 2: with `sessions`.
 
 _PACKAGES = (
   'rlfb-jax',
@@ -64,8 +66,43 @@ def make(command: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def write(path: pathlib.Path, command: Sequence[str] | None = None) -> None:
-  """Writes the manifest as indented JSON."""
-  path.write_text(json.dumps(make(command), indent=2) + '\n')
+  """Writes the manifest of a new run, as indented JSON."""
+  files.write_json(path, {**make(command), 'sessions': []})
+
+
+def add_session(
+  path: pathlib.Path, env_steps: int, command: Sequence[str] | None = None
+) -> list[str]:
+  """Notes that a process works on the run from here on.
+
+  A session has the entries of `make`, and `env_steps`: of each seed, at its start.
+
+  Args:
+    path: the run's manifest.
+    env_steps: where this process starts.
+    command: as in `make`.
+
+  Returns:
+    What is not as it was in the session before, in words; results may then differ in
+    their last bits from those of a run that went through.
+  """
+  record = json.loads(path.read_text())
+  sessions = record.setdefault('sessions', [])
+  now = {'env_steps': env_steps, **make(command)}
+  before = sessions[-1] if sessions else now
+  sessions.append(now)
+  files.write_json(path, record)
+  changes = [
+    f'{name} {before["versions"].get(name)} is {version} now'
+    for name, version in now['versions'].items()
+    if before['versions'].get(name) != version
+  ]
+  changes += [
+    f'{name} {before[name]} is {now[name]} now'
+    for name in ('git', 'processor', 'device', 'precision')
+    if before[name] != now[name]
+  ]
+  return changes
 
 
 def git_revision(folder: pathlib.Path | None = None) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ JSON by the standard.
 
 import json
 import math
+import os
 import pathlib
 from collections.abc import Mapping
 from types import TracebackType
@@ -15,20 +16,37 @@ from typing import Any
 import numpy as np
 import tensorboardX
 
+from rlfb_jax.training import files
 from rlfb_jax.training.run_dir import METRICS, RunDir
 
 Values = Mapping[str, Any]  # name -> array [] or [S] (or [S, ...]).
 
 
 class MetricsWriter:
-  """Writes both files; each line is on disk when `write` returns."""
+  """Writes both files; a line survives the process when `write` returns."""
 
-  def __init__(self, run: RunDir, tensorboard: bool = True):
-    """Opens the files of `run`; lines are appended to what is there."""
+  def __init__(self, run: RunDir, tensorboard: bool = True, after: int | None = None):
+    """Opens the files of `run`.
+
+    Args:
+      run: its folder.
+      tensorboard: whether to write events.
+      after: where the run goes on, in environment steps: what was written for later
+        steps is dropped, for it will be written again. None appends to all there is.
+    """
+    if after is not None:
+      _keep_lines(run.metrics, after)
     self._file = open(run.metrics, 'a', encoding='utf-8')  # noqa: SIM115
-    self._events = (
-      tensorboardX.SummaryWriter(str(run.tensorboard)) if tensorboard else None
-    )
+    self._events = None
+    if tensorboard:
+      # TensorBoard leaves out what earlier files say of steps from `purge_step` on. A
+      # name of its own: two sessions may start in the same second.
+      session = len(list(run.tensorboard.iterdir()))
+      self._events = tensorboardX.SummaryWriter(
+        str(run.tensorboard),
+        purge_step=None if after is None or not session else after + 1,
+        filename_suffix=f'.{session}',
+      )
 
   def write(self, env_steps: int, values: Values) -> None:
     """Appends one line.
@@ -46,6 +64,10 @@ class MetricsWriter:
       for name, array in arrays.items():
         self._write_events(name, array, int(env_steps))
       self._events.flush()
+
+  def sync(self) -> None:
+    """Puts all lines on disk, where they survive the machine too."""
+    os.fsync(self._file.fileno())
 
   def close(self) -> None:
     """Closes both files."""
@@ -75,6 +97,18 @@ class MetricsWriter:
     if array.ndim == 1 and 1 < array.size <= 10:
       for seed, value in enumerate(array):
         self._events.add_scalar(f'seed_{seed}/{name}', float(value), env_steps)
+
+
+def _keep_lines(path: pathlib.Path, after: int) -> None:
+  """Drops lines of steps later than `after`, and a last one cut short."""
+  if not path.is_file():
+    return
+  kept = []
+  for line in path.read_bytes().splitlines(keepends=True):
+    if not line.endswith(b'\n') or json.loads(line)['env_steps'] > after:
+      break
+    kept.append(line)
+  files.replace(path, b''.join(kept))
 
 
 def to_json(value: Any) -> Any:

@@ -13,12 +13,12 @@ finished.json  written last: the run is complete
 
 import dataclasses
 import json
-import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rlfb_jax.training import files
 from rlfb_jax.training import manifest as manifest_lib
 
 FLAGS = 'flags.txt'
@@ -132,7 +132,7 @@ def create(
     )
   run.flags.write_text(''.join(f'{line}\n' for line in flag_lines))
   records = [{'seed': int(row.seed), 'flags': dict(row.flags)} for row in rows]
-  write_json(run.rows, records)
+  files.write_json(run.rows, records)
   # Last: a folder with a manifest is a run.
   manifest_lib.write(run.manifest, command)
   return run
@@ -151,7 +151,7 @@ def write_finished(run: RunDir, env_steps: int, seconds: float) -> None:
     env_steps: of each seed.
     seconds: that it took, over all sessions.
   """
-  write_json(run.finished, {'env_steps': env_steps, 'seconds': round(seconds, 3)})
+  files.write_json(run.finished, {'env_steps': env_steps, 'seconds': round(seconds, 3)})
 
 
 def read_finished(run: RunDir) -> dict[str, Any] | None:
@@ -160,16 +160,6 @@ def read_finished(run: RunDir) -> dict[str, Any] | None:
     return None
   found: dict[str, Any] = json.loads(run.finished.read_text())
   return found
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes JSON so that a reader finds the old file or the new one, whole."""
-  new = path.with_name(f'{path.name}.new')
-  with open(new, 'w', encoding='utf-8') as file:
-    file.write(json.dumps(value, indent=2) + '\n')
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(new, path)
 
 
 def open_existing(path: str) -> RunDir:

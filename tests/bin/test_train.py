@@ -1,13 +1,12 @@
 """rlfb-train end to end, in a world that takes seconds."""
 
 import json
-import types
 
 import numpy as np
 import pytest
 
 from rlfb_jax.bin import train
-from rlfb_jax.training import export, metrics
+from rlfb_jax.training import export, metrics, run_dir
 
 TINY = (
   '--task=probe_observed',
@@ -79,11 +78,13 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
   assert not (tmp_path / 'new').exists()
 
 
-def test_seeds_that_broke_are_named():
-  state = types.SimpleNamespace(
-    agent=types.SimpleNamespace(skipped_updates=np.array([0, 3]))
-  )
-  (sentence,) = train.broken_seeds(state, first_seed=10)
+def test_seeds_that_broke_are_named(tmp_path):
+  rows = [run_dir.Row(10, {}), run_dir.Row(11, {})]
+  run = run_dir.create(str(tmp_path), 'x', rows=rows)
+  with metrics.MetricsWriter(run, tensorboard=False) as writer:
+    writer.write(32, {'phase': 'random'})
+    writer.write(64, {'non_finite_updates': np.float32([0, 3])})
+  (sentence,) = train.broken_seeds(run)
   assert sentence.startswith('seed 11 left out 3 updates')
 
 

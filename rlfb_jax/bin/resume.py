@@ -1,0 +1,87 @@
+"""Going on with a run: which flags it has, and which of them may be others now."""
+
+import pathlib
+from collections.abc import Sequence
+
+from rlfb_jax import methods
+from rlfb_jax.bin import flags
+from rlfb_jax.methods.config import from_sections, to_sections
+from rlfb_jax.training import run_dir
+
+# Flags that cannot change a bit of the results; all others must be as they were.
+FREE = (
+  'run_dir',
+  'resume',
+  'checkpoint_minutes',
+  'checkpoint_interval',
+  'checkpoints_kept',
+  'tensorboard',
+  'num_threads',
+)
+# Flags that a run's own file leaves out: a repeated run gets a folder of its own.
+NOT_KEPT = ('run_dir', 'resume')
+
+
+def parse(argv: Sequence[str]) -> methods.Config:
+  """The configuration that a command line means.
+
+  With `--resume` the flags of the run come first, so that the folder's name is enough.
+
+  Raises:
+    ValueError: in one sentence.
+  """
+  config = from_sections(flags.parse(argv, methods.SECTIONS))
+  if not config.run.resume:
+    return config
+  if not config.run.run_dir:
+    raise ValueError('--resume needs --run_dir=FOLDER, the run to go on with.')
+  run = run_dir.RunDir(pathlib.Path(config.run.run_dir))
+  if not run.manifest.is_file():
+    return config
+  # Expanded, so that presets and flag files win over the run's flags, too.
+  lines = [f'--flagfile={run.flags}', *flags.expand(argv)]
+  lines = [*flags.expand(lines[:1]), *lines[1:]]
+  return from_sections(flags.parse(lines, methods.SECTIONS))
+
+
+def check_same(
+  config: methods.Config, rows: Sequence[run_dir.Row], run: run_dir.RunDir
+) -> None:
+  """Checks that `run` was started with this configuration.
+
+  Args:
+    config: as it shall go on.
+    rows: what runs side by side.
+    run: its folder.
+
+  Raises:
+    ValueError: names the first flag that differs, and both of its values.
+  """
+  was = _values(
+    from_sections(flags.parse([f'--flagfile={run.flags}'], methods.SECTIONS))
+  )
+  for flag, value in _values(config).items():
+    if flag not in FREE and was[flag] != value:
+      raise ValueError(
+        f'--{flag}={value} is not what {run.root} was started with; leave it at'
+        f' --{flag}={was[flag]}, or start another run with another --run_dir.'
+      )
+  before = run_dir.read_rows(run)
+  for index, (old, new) in enumerate(zip(before, rows, strict=False)):
+    if old != new:
+      raise ValueError(
+        f'row {index} of {run.root} is seed {old.seed} with {dict(old.flags)}, not seed'
+        f' {new.seed} with {dict(new.flags)}; start another run with another --run_dir.'
+      )
+  if len(before) != len(rows):
+    raise ValueError(
+      f'{run.root} holds {len(before)} rows, not {len(rows)}; start another run with'
+      ' another --run_dir.'
+    )
+
+
+def _values(config: methods.Config) -> dict[str, str]:
+  """Flag -> its text."""
+  lines = flags.to_lines(to_sections(config))
+  pairs = (line[2:].partition('=') for line in lines if line.startswith('--'))
+  return {name: value for name, _, value in pairs}

@@ -1,0 +1,270 @@
+"""Checkpoints: the whole state of all seeds, and where the host was.
+
+  checkpoints/STEP/state/   the arrays, by Orbax
+  checkpoints/STEP/host/    format version, clock, each leaf's type and checksum
+
+STEP is the environment steps of each seed, plus the stages done of the next iteration.
+Orbax writes into a folder of another name, which gets its own once it is complete. What
+happens to it later (a disk that lies, a copy that was cut short) the checksums tell.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import sys
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from orbax import checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from rlfb_jax.training import leaves
+from rlfb_jax.training.clock import Clock
+
+FORMAT_VERSION = 1
+_STATE, _HOST = 'state', 'host'
+
+
+class UnusableError(ValueError):
+  """No checkpoint can be used; a sentence says why and what to do."""
+
+
+class Restored(NamedTuple):
+  """Where a run goes on.
+
+  Attributes:
+    state: of all seeds.
+    clock: of the host.
+  """
+
+  state: Any
+  clock: Clock
+
+
+class Checkpoints:
+  """Writes checkpoints beside training, and finds the newest that is whole.
+
+  A save returns as soon as the arrays are the host's; files are written by threads.
+  """
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    *,
+    minutes: float | None = 5.0,
+    interval: int = 0,
+    kept: int = 2,
+    before_save: Callable[[Any], None] = lambda state: None,
+    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
+  ):
+    """Opens the folder, which is made if it is not there.
+
+    Args:
+      folder: of these checkpoints alone. Saves that were cut short are removed.
+      minutes: between saves; 0 saves after every stage, None leaves it to `interval`.
+      interval: environment steps of each seed between saves beside those; 0 for none.
+      kept: how many of the newest stay, beside the one of the best score.
+      before_save: called with the state, to bring other files up to date.
+      say: how people hear of damage.
+    """
+    self._folder = folder.absolute()
+    self._seconds = None if minutes is None else 60 * minutes
+    self._interval = interval
+    self._before_save = before_save
+    self._say = say
+    self._saved_at = time.monotonic()
+    self._position: tuple[int, int] = (0, 0)
+    self._scores: dict[int, float | None] = {}
+    self._manager = ocp.CheckpointManager(
+      self._folder,
+      options=ocp.CheckpointManagerOptions(
+        cleanup_tmp_directories=True,
+        preservation_policy=_NewestAndBest(kept, self._scores),
+      ),
+    )
+
+  def steps(self) -> list[int]:
+    """Names of the checkpoints, oldest first; they may be damaged."""
+    return sorted(self._manager.all_steps())
+
+  def due(self, clock: Clock) -> bool:
+    """Whether it is time for a save; asked between stages."""
+    if clock.position == self._position:
+      return False
+    interval = self._interval
+    passed = interval and clock.env_steps // interval > self._position[0] // interval
+    waited = time.monotonic() - self._saved_at
+    return bool(passed) or (self._seconds is not None and waited >= self._seconds)
+
+  def save(self, state: Any, clock: Clock) -> None:
+    """Saves, unless this position is saved; the state may be donated afterwards.
+
+    A disk that is full costs a checkpoint and not the run: people are told.
+    """
+    if clock.position == self._position:
+      return
+    self._before_save(state)
+    step = max([sum(clock.position), *(s + 1 for s in self.steps())])
+    # On CPUs these are views of the state's memory, which XLA does not write to while
+    # they live: a donated buffer that somebody looks at is copied first.
+    arrays = leaves.pack(state)
+    sums = leaves.checksums(arrays)
+    record = {
+      'format_version': FORMAT_VERSION,
+      'clock': clock.to_json(),
+      'leaves': [[*leaf, sums.get(leaf.path)] for leaf in leaves.leaves_of(state)],
+    }
+    self._scores[step] = clock.score
+    try:
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          **{
+            _STATE: ocp.args.PyTreeSave(arrays),
+            _HOST: ocp.args.JsonSave({**record, 'crc32': _crc(record)}),
+          }
+        ),
+        force=True,
+      )
+      self._position = clock.position
+    except OSError as error:
+      self._say(f'checkpoint {step} could not be written ({error}); the run goes on.')
+    self._saved_at = time.monotonic()
+
+  def wait(self) -> None:
+    """Returns when the last save is on disk."""
+    try:
+      self._manager.wait_until_finished()
+    except OSError as error:
+      self._position = (-1, 0)
+      self._say(f'a checkpoint could not be written ({error}).')
+
+  def restore(
+    self, like: Any, place: Callable[[Any], Any] = lambda state: state
+  ) -> Restored | None:
+    """The newest checkpoint that is whole, or None where none was ever completed.
+
+    Newer ones, which are not, are set aside as `damaged-STEP`.
+
+    Args:
+      like: the state wanted, arrays or `jax.ShapeDtypeStruct`s; see `jax.eval_shape`.
+      place: puts the state on the devices where it shall be.
+
+    Raises:
+      UnusableError: if there are checkpoints and none is whole, or the newest is of
+        another state, or of a later format.
+    """
+    damaged: list[int] = []
+    for step in reversed(self.steps()):
+      try:
+        restored = self._read(step, like, place)
+      except _DamagedError as error:
+        damaged.append(step)
+        self._say(f'checkpoint {step} in {self._folder} is damaged: {error}')
+        continue
+      if damaged:
+        self._say(f'going on from checkpoint {step} instead.')
+      for other in damaged:
+        aside = self._folder / f'damaged-{other}'
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(self._folder / str(other), aside)
+      self._manager.reload()
+      for other in self.steps():
+        self._scores[other] = self._score(other)
+      self._position = restored.clock.position
+      return restored
+    if damaged:
+      raise UnusableError(
+        f'all checkpoints in {self._folder} are damaged; nothing was changed. Bring one'
+        ' back from a copy, or start again in another folder.'
+      )
+    return None
+
+  def _read(self, step: int, like: Any, place: Callable[[Any], Any]) -> Restored:
+    record = self._host(step)
+    if record['format_version'] > FORMAT_VERSION:
+      raise UnusableError(
+        f'checkpoint {step} in {self._folder} has'
+        f' format_version={record["format_version"]}, which is newer than'
+        f' {FORMAT_VERSION}; use a newer rlfb_jax.'
+      )
+    saved = [leaves.Leaf(p, tuple(s), d) for p, s, d, _ in record['leaves']]
+    different = leaves.first_difference(saved, leaves.leaves_of(like))
+    if different is not None:
+      raise UnusableError(
+        f'checkpoint {step} in {self._folder} is of another state: {different}.'
+        ' Resume it with the code and the flags that it was made with.'
+      )
+    sums = {path: crc for path, *_, crc in record['leaves'] if crc is not None}
+    arrays = self._arrays(step, [leaf.path for leaf in saved if 0 not in leaf.shape])
+    for path, crc in leaves.checksums(arrays).items():
+      if sums.get(path, crc) != crc:
+        raise _DamagedError(f'{path} does not have its checksum.')
+    state = place(leaves.unpack(like, arrays))
+    return Restored(state, Clock.from_json(record['clock']))
+
+  def _host(self, step: int) -> dict[str, Any]:
+    try:
+      args = ocp.args.Composite(**{_HOST: ocp.args.JsonRestore()})
+      record = dict(self._manager.restore(step, args=args)[_HOST])
+      crc = record.pop('crc32')
+    except Exception as error:  # Orbax raises many kinds.
+      raise _DamagedError(_first_line(error)) from None
+    if crc != _crc(record):
+      raise _DamagedError('its clock does not have its checksum.')
+    return record
+
+  def _arrays(self, step: int, paths: Sequence[str]) -> dict[str, np.ndarray]:
+    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+    try:
+      args = ocp.args.PyTreeRestore(restore_args=dict.fromkeys(paths, as_numpy))
+      restored = self._manager.restore(step, args=ocp.args.Composite(**{_STATE: args}))
+    except Exception as error:  # As above, and tensorstore more.
+      raise _DamagedError(_first_line(error)) from None
+    arrays: dict[str, np.ndarray] = restored[_STATE]
+    missing = [path for path in paths if path not in arrays]
+    if missing:
+      raise _DamagedError(f'{missing[0]} is missing.')
+    return arrays
+
+  def _score(self, step: int) -> float | None:
+    try:
+      return Clock.from_json(self._host(step)['clock']).score
+    except _DamagedError:
+      return None
+
+
+class _DamagedError(Exception):
+  """A checkpoint that cannot be used, in a sentence."""
+
+
+class _NewestAndBest(checkpoint_managers.PreservationPolicy):
+  """Keeps the newest few and the one of the highest score."""
+
+  def __init__(self, newest: int, scores: dict[int, float | None]):
+    self._newest = newest
+    self._scores = scores
+
+  def should_preserve(
+    self, checkpoints: Sequence[Any], *, context: Any = None
+  ) -> Sequence[bool]:
+    """One answer a checkpoint; they come oldest first."""
+    steps = [checkpoint.step for checkpoint in checkpoints]
+    scores = {s: self._scores.get(s) for s in steps}
+    known = {s: score for s, score in scores.items() if score is not None}
+    kept = set(sorted(steps)[-self._newest :])
+    if known:
+      kept.add(max(known, key=lambda s: (known[s], s)))
+    return [step in kept for step in steps]
+
+
+def _crc(record: dict[str, Any]) -> int:
+  return zlib.crc32(json.dumps(record, sort_keys=True).encode())
+
+
+def _first_line(error: Exception) -> str:
+  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
