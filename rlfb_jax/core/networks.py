@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlfb_jax.core.mesh import split_rows
 from rlfb_jax.core.types import Activation, Key
 
 Initializer = Callable[..., jax.Array]
@@ -87,7 +88,7 @@ def orthogonal(key: Key, rows: int, columns: int) -> jax.Array:
 
 def apply_mlp(params: MLP, inputs: jax.Array, activation: Activation) -> jax.Array:
   """Runs the network on inputs [..., sizes[0]]; the output layer stays linear."""
-  hidden = inputs
+  hidden = split_rows(inputs)
   for layer in params[:-1]:
     hidden = activation(product(hidden, layer.kernel) + layer.bias)
   return product(hidden, params[-1].kernel) + params[-1].bias

@@ -11,6 +11,7 @@ from rlfb_jax.core.config import Options, option
 from rlfb_jax.feedback.raters import RaterOptions
 from rlfb_jax.feedback.schedule import PairOptions, ScheduleOptions
 from rlfb_jax.feedback.teachers import TeacherOptions
+from rlfb_jax.methods.device_options import DeviceOptions
 from rlfb_jax.methods.off_policy_options import ReplayOptions
 from rlfb_jax.methods.recipes import AGENTS, METHODS, QUESTIONS, Recipe, resolve
 from rlfb_jax.physics.config import PhysicsOptions
@@ -27,7 +28,7 @@ _PUBLISHED_STEPS = MappingProxyType(
 
 
 @dataclasses.dataclass(frozen=True)
-class RunOptions(PhysicsOptions):
+class RunOptions(DeviceOptions, PhysicsOptions):
   """What to run, how long, and where to leave it."""
 
   method: str = option(

@@ -13,6 +13,7 @@ import mujoco
 import numpy as np
 
 from rlfb_jax.core.batching import fold_vmap
+from rlfb_jax.core.mesh import split_batch
 from rlfb_jax.physics.base import PhysicsState
 
 with contextlib.redirect_stdout(io.StringIO()):  # It prints where warp is missing.
@@ -57,7 +58,8 @@ class MjxPhysics:
 
   The engine state is a dictionary of the few `mjx.Data` fields that a step reads
   (time, qpos, qvel, act, qacc_warmstart), float32. A simulation that diverges
-  shows NaN. Under `jax.vmap` all axes are folded into one batch.
+  shows NaN. Under `jax.vmap` all axes are folded into one batch; where a program is
+  spread over devices, each has its own part and its own end of the solver's loops.
   """
 
   def __init__(
@@ -123,7 +125,7 @@ class MjxPhysics:
       qpos: [N, nq]; qvel: [N, nv]; act: [N, na].
     """
     start = [jnp.asarray(x, jnp.float32) for x in (qpos, qvel, act)]
-    return self._init(*start)
+    return split_batch(self._init)(*start)
 
   def step(self, state: PhysicsState, ctrl: jax.Array, substeps: int) -> PhysicsState:
     """Advances by `substeps` physics steps under constant controls [N, nu].
@@ -136,7 +138,8 @@ class MjxPhysics:
     if substeps not in self._steps:
       step_all = functools.partial(self._step_all, substeps)
       self._steps[substeps] = jax.jit(fold_vmap(step_all))
-    return self._steps[substeps](state.engine, jnp.asarray(ctrl, jnp.float32))
+    step = split_batch(self._steps[substeps])
+    return step(state.engine, jnp.asarray(ctrl, jnp.float32))
 
   def _init_one(self, qpos: jax.Array, qvel: jax.Array, act: jax.Array) -> PhysicsState:
     """`init` of one simulation."""

@@ -1,6 +1,7 @@
 """C MuJoCo inside a compiled program: the engine for CPUs."""
 
 import dataclasses
+import functools
 import hashlib
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from rlfb_jax.core.mesh import split_batch
 from rlfb_jax.physics.base import PhysicsState
 from rlfb_jax.physics.host import HostSimulator, StepResult
 from rlfb_jax.physics.host_call import host_call
@@ -41,7 +43,8 @@ class NativePhysics:
   Bit-equal to dm_control's own stepping (`legacy_step`). The engine state is
   `mjSTATE_INTEGRATION` as uint32 pairs, [N, 2 * nstate], so that float64 states
   pass through a program without x64. Under `jax.vmap` all axes are flattened into
-  one batch, stepped by one call on all cores. Not differentiable.
+  one batch, stepped by one call on all cores; where a program is spread over devices,
+  each calls for its own part. Not differentiable.
 
   A simulation that diverges shows NaN in its float fields, see `HostSimulator`.
   """
@@ -75,7 +78,7 @@ class NativePhysics:
       qpos: [N, nq]; qvel: [N, nv]; act: [N, na].
     """
     start = [jnp.asarray(x, jnp.float32) for x in (qpos, qvel, act)]
-    return self._call('init', _InitCall(self._host), start[0].shape[:-1], *start)
+    return self._call('init', _InitCall(self._host), *start)
 
   def step(self, state: PhysicsState, ctrl: jax.Array, substeps: int) -> PhysicsState:
     """Advances by `substeps` physics steps under constant controls [N, nu].
@@ -88,16 +91,17 @@ class NativePhysics:
     """
     call = _StepCall(self._host, substeps)
     ctrl = jnp.asarray(ctrl, jnp.float32)
-    name = f'step{substeps}'
-    return self._call(name, call, state.engine.shape[:-1], state.engine, ctrl)
+    return self._call(f'step{substeps}', call, state.engine, ctrl)
 
   def _call(
-    self,
-    name: str,
-    call: _StepCall | _InitCall,
-    lead: tuple[int, ...],
-    *args: jax.Array,
+    self, name: str, call: _StepCall | _InitCall, *args: jax.Array
   ) -> PhysicsState:
+    return split_batch(functools.partial(self._call_once, name, call))(*args)
+
+  def _call_once(
+    self, name: str, call: _StepCall | _InitCall, *args: jax.Array
+  ) -> PhysicsState:
+    lead = args[0].shape[:-1]
     shapes = (
       jax.ShapeDtypeStruct((*lead, 2 * self._host.state_size), jnp.uint32),
       jax.ShapeDtypeStruct((*lead, self._host.common_size), jnp.float32),

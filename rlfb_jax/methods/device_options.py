@@ -1,0 +1,27 @@
+"""Which devices and hosts a run is spread over."""
+
+import dataclasses
+
+from rlfb_jax.core.config import Options, option
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceOptions(Options):
+  """Devices and hosts; they change where a run is computed, not what."""
+
+  mesh: str = option(
+    '',
+    'Devices, such as seed:4,data:2: seeds spread over 4, environments and batches of '
+    'each split over 2; by default the first device, with more hosts seed:ALL.',
+  )
+  coordinator_address: str = option(
+    '',
+    'Of a run on several hosts: HOST:PORT of process 0, or auto: as JAX_* variables, '
+    'Slurm, Open MPI or Kubernetes say.',
+  )
+  num_processes: int | None = option(
+    None, "Processes of such a run; none: as the cluster's variables say.", low=1
+  )
+  process_id: int | None = option(
+    None, "Which of them this is, from 0; none: as the cluster's variables say.", low=0
+  )

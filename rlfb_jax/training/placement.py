@@ -1,0 +1,204 @@
+"""Where a run lives: seeds spread over devices, the data of each split over more.
+
+A mesh has two axes. Over `seed` whole seeds are spread: each device computes its own,
+and they never speak. Over `data` one seed's environments and batches are split: the
+compiler propagates the split from the state's leaves through the program, and adds up
+gradients. Which leaves are split is the rule of `_data_axes`; all others, such as
+parameters, replay and labels, every device of the axis holds whole.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from rlfb_jax.core.mesh import DATA, SEED
+from rlfb_jax.core.suggest import check_known
+from rlfb_jax.envs.base import EnvState
+from rlfb_jax.feedback.archive import Archive
+from rlfb_jax.methods.collect import EpisodeClock
+
+_AXES = (SEED, DATA)
+_WHOLE = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+  """A mesh of devices, and what lies where on it.
+
+  Attributes:
+    mesh: axes `seed` and `data`, devices of all hosts.
+  """
+
+  mesh: Mesh
+
+  def map(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.vmap` over rows, each group of devices along `seed` with its own rows.
+
+    Args:
+      function: of one row's tree, and of more trees that all rows share.
+
+    Returns:
+      The same function, of a tree whose leaves lead with [S].
+    """
+    # Where nothing is left to the compiler, it shall have nothing to decide.
+    axes = {SEED} if self.mesh.shape[DATA] > 1 else set(_AXES)
+
+    def mapped(rows: Any, *shared: Any) -> Any:
+      whole = len(shared)
+      return jax.shard_map(
+        jax.vmap(function, in_axes=(0, *[None] * whole)),
+        mesh=self.mesh,
+        in_specs=(PartitionSpec(SEED), *[PartitionSpec()] * whole),
+        out_specs=PartitionSpec(SEED),
+        axis_names=axes,
+        check_vma=False,
+      )(rows, *shared)
+
+    return mapped
+
+  @functools.cached_property
+  def rows(self) -> NamedSharding:
+    """Of arrays [S, ...] that are spread by their rows alone."""
+    return NamedSharding(self.mesh, PartitionSpec(SEED))
+
+  @functools.cached_property
+  def results(self) -> NamedSharding:
+    """Of what the host reads: spread by rows, or whole where there are more hosts."""
+    whole = NamedSharding(self.mesh, PartitionSpec())
+    return whole if self.mesh.is_multi_process else self.rows
+
+  def state(self, state: Any) -> Any:
+    """Of each leaf of a run's state.
+
+    Args:
+      state: arrays or shapes, leaves [S, ...].
+
+    Returns:
+      A tree like `state` of `NamedSharding`.
+
+    Raises:
+      ValueError: if the mesh does not divide the rows or the environments.
+    """
+    spread, split = (self.mesh.shape[axis] for axis in _AXES)
+
+    def sharding(leaf: Any, axis: int) -> NamedSharding:
+      check_seeds(leaf.shape[0], spread)
+      if axis == _WHOLE or split == 1:
+        return self.rows
+      _check_environments(leaf.shape[axis], split)
+      spec = PartitionSpec(SEED, *[None] * (axis - 1), DATA)
+      return NamedSharding(self.mesh, spec)
+
+    return jax.tree.map(sharding, state, _data_axes(state))
+
+
+def make_placement(
+  text: str, num_seeds: int, devices: list[jax.Device] | None = None
+) -> Placement | None:
+  """The placement that `--mesh` means; None where one device has it all.
+
+  Args:
+    text: such as `seed:4,data:2`; an axis that is not named has one device. Empty:
+      the first device, or where there are more hosts all devices along `seed`.
+    num_seeds: S, rows to be spread.
+    devices: of all hosts; by default all there are.
+
+  Raises:
+    ValueError: in one sentence, if text is no mesh, or seeds or devices do not fit.
+  """
+  devices = jax.devices() if devices is None else devices
+  hosts = len({device.process_index for device in devices})
+  if not text and hosts > 1:
+    text = f'{SEED}:{len(devices)}'
+  spread, split = sizes = parse_mesh(text)
+  used = spread * split
+  if used > len(devices):
+    raise ValueError(
+      f'--mesh={text} takes {used} devices, of which there are {len(devices)}; try'
+      f' --mesh=seed:{len(devices)}.'
+    )
+  if hosts > 1 and used != len(devices):
+    raise ValueError(
+      f'--mesh={text} takes {used} of {len(devices)} devices, but each host must have a'
+      f' part; try --mesh=seed:{len(devices)}.'
+    )
+  check_seeds(num_seeds, spread)
+  if used == 1:
+    return None
+  auto = (AxisType.Auto,) * len(_AXES)
+  return Placement(jax.make_mesh(sizes, _AXES, auto, devices=devices[:used]))
+
+
+def parse_mesh(text: str) -> tuple[int, int]:
+  """Devices along `seed` and `data`.
+
+  Raises:
+    ValueError: in one sentence.
+  """
+  sizes = dict.fromkeys(_AXES, 1)
+  for part in filter(None, text.split(',')):
+    axis, _, size = part.strip().partition(':')
+    check_known('axis of --mesh', axis, _AXES)
+    if not size.isdecimal() or int(size) < 1:
+      raise ValueError(
+        f'--mesh={text} needs a number of devices for {axis}; try --mesh={axis}:2.'
+      )
+    sizes[axis] = int(size)
+  return sizes[SEED], sizes[DATA]
+
+
+def check_seeds(num_seeds: int, spread: int) -> None:
+  """Raises ValueError where so many devices cannot share the seeds evenly."""
+  if num_seeds % spread:
+    below = num_seeds // spread * spread
+    counts = ' or '.join(str(n) for n in (below, below + spread) if n)
+    raise ValueError(
+      f'--num_seeds={num_seeds} cannot be spread evenly over --mesh=seed:{spread}; try'
+      f' --num_seeds={counts}, or --mesh=seed:{_largest_divisor(num_seeds, spread)}.'
+    )
+
+
+def _check_environments(num_envs: int, split: int) -> None:
+  if num_envs % split:
+    below = num_envs // split * split
+    counts = ' or '.join(str(n) for n in (below, below + split) if n)
+    raise ValueError(
+      f'num_envs={num_envs} cannot be split evenly over --mesh=data:{split}; try'
+      f' num_envs={counts}, or --mesh=data:{_largest_divisor(num_envs, split)}.'
+    )
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+  """The largest divisor of `number` that is at most `limit`."""
+  return next(n for n in range(min(number, limit), 0, -1) if number % n == 0)
+
+
+def _data_axes(state: Any) -> Any:
+  """Which axis of each leaf of a state is split over `data`: the environments'.
+
+  Environments, the clocks of their episodes and the archive of what happened in them
+  are split. Every device adds all of a step's transitions to its own replay buffer,
+  because a ring that is split by its rows would have to be gathered to be written or
+  drawn from.
+
+  Returns:
+    A tree like `state` of axes, counted after the leading [S], or `_WHOLE`.
+  """
+
+  def axes(node: Any) -> Any:
+    match node:
+      case EnvState():
+        return jax.tree.map(lambda _: 1, node).replace(key=_WHOLE)
+      case EpisodeClock():
+        return jax.tree.map(lambda _: 1, node)
+      case Archive(steps=steps):  # [S, L, N, ...]
+        whole = jax.tree.map(lambda _: _WHOLE, node)
+        return dataclasses.replace(whole, steps=jax.tree.map(lambda _: 2, steps))
+    return _WHOLE
+
+  split = (EnvState, EpisodeClock, Archive)
+  return jax.tree.map(axes, state, is_leaf=lambda node: isinstance(node, split))
