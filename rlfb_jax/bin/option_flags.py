@@ -16,6 +16,7 @@ from rlfb_jax.core import config as config_lib
 from rlfb_jax.core import suggest
 
 Options = config_lib.Options
+flag_name = config_lib.flag_name
 _NONE = 'none'  # How None is written on the command line.
 
 
@@ -72,13 +73,6 @@ class _Serializer(flags.ArgumentSerializer):
 
   def serialize(self, value: Any) -> str:
     return to_text(value)
-
-
-def flag_name(prefix: str, field: str) -> str:
-  """`ppo` and `clip` make `ppo_clip`; `kl` and `kl_mode` stay `kl_mode`."""
-  if not prefix or field == prefix or field.startswith(f'{prefix}_'):
-    return field
-  return f'{prefix}_{field}'
 
 
 def to_text(value: Any) -> str:

@@ -8,7 +8,11 @@ bounds and choices cannot drift apart.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 
 def option(
@@ -20,6 +24,8 @@ def option(
   above: float | None = None,
   below: float | None = None,
   choices: tuple[str, ...] | None = None,
+  sweep: bool = False,
+  apart: Callable[[Any], bool] | None = None,
 ) -> Any:
   """Declares one field of an `Options` dataclass.
 
@@ -31,6 +37,10 @@ def option(
     above: bound that the value must exceed.
     below: bound that the value must stay under.
     choices: the strings allowed.
+    sweep: whether runs that differ in this number alone may share one program, in
+      which it is traced: it sets no shape, no loop and no branch.
+    apart: which values nevertheless need a program of their own, because they switch
+      a part off, as 0 does for a bonus; the traced ones are then those that do not.
   """
   rule = {
     'help': help,
@@ -39,8 +49,31 @@ def option(
     'above': above,
     'below': below,
     'choices': choices,
+    'sweep': sweep,
+    'apart': apart,
   }
   return dataclasses.field(default=default, metadata=rule)
+
+
+def flag_name(prefix: str, field: str) -> str:
+  """`ppo` and `clip` make `ppo_clip`; `kl` and `kl_mode` stay `kl_mode`."""
+  if not prefix or field == prefix or field.startswith(f'{prefix}_'):
+    return field
+  return f'{prefix}_{field}'
+
+
+def is_traced(value: Any) -> bool:
+  """Whether a number is one of many in a program that several runs share.
+
+  Such a value cannot be looked at, and it is none of those that `option(apart=...)`
+  keeps out: `if is_traced(x) or x > 0` asks whether the part is switched on.
+  """
+  return isinstance(value, jax.core.Tracer)
+
+
+def log(value: Any) -> jax.Array:
+  """Natural logarithm of an option, [] float32; in double precision where it can be."""
+  return jnp.log(value) if is_traced(value) else jnp.float32(math.log(value))
 
 
 def check_value(name: str, value: Any, rule: Any) -> None:

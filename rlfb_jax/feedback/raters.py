@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlfb_jax.core.config import Options, option
+from rlfb_jax.core.config import Options, is_traced, option
 from rlfb_jax.core.types import Key
 
 
@@ -25,7 +25,12 @@ class RaterOptions(Options):
     low=0.0,
   )
   mistake: float = option(
-    0.0, 'Probability that a rating is replaced by a wrong one.', low=0.0, high=1.0
+    0.0,
+    'Probability that a rating is replaced by a wrong one.',
+    low=0.0,
+    high=1.0,
+    sweep=True,
+    apart=lambda v: v == 0,
   )
   mistake_kind: str = option(
     'neighbour',
@@ -38,18 +43,24 @@ class RaterOptions(Options):
     'Std of Gaussian noise on the return that the rater perceives, as a fraction '
     'of G_max.',
     low=0.0,
+    sweep=True,
+    apart=lambda v: v == 0,
   )
   skip: float = option(
     0.0,
     'eps_skip: segments whose return is at most this fraction of the average '
     'segment of recent episodes get no answer.',
     low=0.0,
+    sweep=True,
+    apart=lambda v: v == 0,
   )
   gamma: float = option(
     1.0,
     'Myopia: the reward j steps before the end of the segment weighs gamma^j.',
     above=0.0,
     high=1.0,
+    sweep=True,
+    apart=lambda v: v == 1,
   )
 
 
@@ -98,7 +109,7 @@ def perceived_return(env_rewards: jax.Array, gamma: float) -> jax.Array:
   with it every rating, so the weights are scaled to sum to H: a constant reward is
   rated alike at every gamma.
   """
-  if gamma == 1.0:
+  if not is_traced(gamma) and gamma == 1.0:
     return jnp.sum(env_rewards, axis=-1)
   horizon = env_rewards.shape[-1]
   weights = gamma ** jnp.arange(horizon - 1, -1, -1, dtype=jnp.float32)
@@ -140,14 +151,14 @@ def rate(
     max_return = options.max_return
   plain = jnp.sum(env_rewards, axis=-1)
   skipped = jnp.zeros(plain.shape, bool)
-  if options.skip > 0:
+  if is_traced(options.skip) or options.skip > 0:
     skipped = plain <= options.skip * mean_segment_return
   seen = perceived_return(env_rewards, options.gamma)
-  if options.return_noise > 0:
+  if is_traced(options.return_noise) or options.return_noise > 0:
     noise = jax.random.normal(noise_key, seen.shape)
     seen = seen + options.return_noise * max_return * noise
   rating = bin_return(seen, max_return, options.num_classes)
-  if options.mistake > 0:
+  if is_traced(options.mistake) or options.mistake > 0:
     wrong = _wrong_rating(wrong_key, rating, options.num_classes, options.mistake_kind)
     slips = jax.random.bernoulli(mistake_key, options.mistake, rating.shape)
     rating = jnp.where(slips, wrong, rating)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlfb_jax.core.config import Options, option
+from rlfb_jax.core.config import Options, is_traced, option
 from rlfb_jax.core.types import Key
 
 
@@ -21,27 +21,40 @@ class TeacherOptions(Options):
     'Rationality: P(second better) = sigmoid(beta (G1 - G0)); at 0 and below the '
     'larger return always wins.',
     low=-1.0,
+    sweep=True,
+    apart=lambda v: v <= 0,
   )
   gamma: float = option(
     1.0,
     'Myopia: the reward j steps before the end of the segment weighs gamma^j.',
     above=0.0,
     high=1.0,
+    sweep=True,
+    apart=lambda v: v == 1,
   )
   mistake: float = option(
-    0.0, 'Probability that an answer is turned round.', low=0.0, high=1.0
+    0.0,
+    'Probability that an answer is turned round.',
+    low=0.0,
+    high=1.0,
+    sweep=True,
+    apart=lambda v: v == 0,
   )
   skip: float = option(
     0.0,
     'eps_skip: pairs of which neither return exceeds this fraction of the average '
     'segment of recent episodes get no answer.',
     low=0.0,
+    sweep=True,
+    apart=lambda v: v == 0,
   )
   equal: float = option(
     0.0,
     'eps_equal: returns that differ by less than this fraction of the average '
     'segment of recent episodes are equal.',
     low=0.0,
+    sweep=True,
+    apart=lambda v: v == 0,
   )
   square_thresholds: bool = option(
     False,
@@ -80,7 +93,7 @@ class Preferences(NamedTuple):
 
 def myopic_return(env_rewards: jax.Array, gamma: float) -> jax.Array:
   """sum_j gamma^(H-1-j) r_j, so that the last step weighs 1; [B, H] -> [B]."""
-  if gamma == 1.0:
+  if not is_traced(gamma) and gamma == 1.0:
     return jnp.sum(env_rewards, axis=-1)
   horizon = env_rewards.shape[-1]
   weights = gamma ** jnp.arange(horizon - 1, -1, -1, dtype=jnp.float32)
@@ -130,7 +143,7 @@ def prefer(
 
   returns = jnp.sum(jnp.stack([first_rewards, second_rewards], axis=1), axis=-1)
   skipped = jnp.zeros(returns.shape[:1], bool)
-  if options.skip > 0:
+  if is_traced(options.skip) or options.skip > 0:
     least = threshold(options.skip)
     # Where average behaviour earns nothing, no pair is beneath notice.
     skipped = (least > 0) & (jnp.max(returns, axis=-1) <= least)
@@ -138,14 +151,14 @@ def prefer(
   gain = myopic_return(second_rewards, options.gamma) - myopic_return(
     first_rewards, options.gamma
   )
-  if options.beta > 0:
+  if is_traced(options.beta) or options.beta > 0:
     better = jax.random.bernoulli(choice_key, jax.nn.sigmoid(options.beta * gain))
   else:
     better = gain > 0
-  if options.mistake > 0:
+  if is_traced(options.mistake) or options.mistake > 0:
     better ^= jax.random.bernoulli(mistake_key, options.mistake, better.shape)
   label = better.astype(jnp.float32)
-  if options.equal > 0:
+  if is_traced(options.equal) or options.equal > 0:
     gap = jnp.abs(returns[:, 1] - returns[:, 0])
     label = jnp.where(gap < threshold(options.equal), 0.5, label)
   return Preferences(label, skipped, returns)

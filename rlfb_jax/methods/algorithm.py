@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from rlfb_jax.core.networks import MLP
-from rlfb_jax.core.types import Key, Metrics
+from rlfb_jax.core.types import Metrics
 
 State = Any  # A method's TrainState: one pytree, one seed.
 
@@ -71,15 +71,16 @@ class Session(NamedTuple):
 
   Attributes:
     propose: `(state, strategies) -> (state, queries, teach_key)`; `strategies` is
-      the request's, static.
-    teach: `(queries, key) -> answers`; the scripted teacher, the only reader of
+      the request's, static, and `teach_key` a key, or a key with what else the teacher
+      needs.
+    teach: `(queries, teach_key) -> answers`; the scripted teacher, the only reader of
       the environment's reward among the functions that learning depends on.
     absorb: `(state, queries, answers, wanted) -> (state, metrics)`; `wanted` is the
       request's: how many of the answers the budget still pays for.
   """
 
-  propose: Callable[..., tuple[State, Any, Key]]
-  teach: Callable[[Any, Key], Any]
+  propose: Callable[..., tuple[State, Any, Any]]
+  teach: Callable[[Any, Any], Any]
   absorb: Callable[..., tuple[State, Metrics]]
 
 
@@ -91,7 +92,8 @@ class Algorithm(NamedTuple):
   all seeds: a choice per seed inside the graph would run every branch.
 
   Attributes:
-    init: `key -> state`.
+    init: `row -> state`; a row is a key, and in a family (`methods/family.py`) a key
+      and the run's own numbers.
     chunks: compiled pieces of interaction and learning by phase name,
       `state -> (state, metrics)`, each `steps_of(name)` environment steps long.
     phase: `env_steps -> name` of the chunk to run next.
@@ -112,7 +114,7 @@ class Algorithm(NamedTuple):
     events_due: `env_steps -> names` of those that come now, in order.
   """
 
-  init: Callable[[Key], State]
+  init: Callable[[Any], State]
   chunks: Mapping[str, Callable[[State], tuple[State, Metrics]]]
   phase: Callable[[int], str]
   request: Callable[[int], Request | None]

@@ -102,9 +102,15 @@ class RuneOptions(Options):
   deviation, t counting environment steps from the start of the run.
   """
 
-  bonus: float = option(0.05, 'Factor of the std at the first step.', low=0.0)
+  bonus: float = option(
+    0.05, 'Factor of the std at the first step.', low=0.0, sweep=True
+  )
   decay: float = option(
-    1e-5, 'Share of the factor that is lost at each step.', low=0.0, below=1.0
+    1e-5,
+    'Share of the factor that is lost at each step.',
+    low=0.0,
+    below=1.0,
+    sweep=True,
   )
 
 

@@ -12,6 +12,7 @@ from rlfb_jax import repulsion as repulsion_lib
 from rlfb_jax.agents.ddpg import DDPGOptions, make_ddpg
 from rlfb_jax.agents.off_policy import OffPolicyAgent
 from rlfb_jax.agents.sac import SACOptions, make_sac
+from rlfb_jax.core.config import is_traced
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.envs.base import Environment, EnvState
 from rlfb_jax.methods import plan
@@ -247,7 +248,8 @@ def make_payer(
     paid = aggregate(members, reward.aggregation, reward.aggregation_weight)
     if rune is not None:
       elapsed = env_steps.astype(jnp.float32)
-      factor = rune.bonus * jnp.exp(elapsed * math.log1p(-rune.decay))
+      log1p = jnp.log1p if is_traced(rune.decay) else math.log1p
+      factor = rune.bonus * jnp.exp(elapsed * log1p(-rune.decay))
       paid += factor * mean_and_std(members)[1]
     return paid
 

@@ -42,7 +42,13 @@ class RepulsionOptions(Options):
     'KL(class || policy), KL(policy || class), or 1 - Bhattacharyya coefficient.',
     choices=('forward', 'reverse', 'bhattacharyya'),
   )
-  beta: float = option(0.1, 'Strength of the repulsion, per nat.', low=0.0)
+  beta: float = option(
+    0.1,
+    'Strength of the repulsion, per nat.',
+    low=0.0,
+    sweep=True,
+    apart=lambda v: v == 0,
+  )
   bound: str = option(
     'saturating',
     'Shape of the reward for distance: kappa (1 - exp(-KL / kappa)) per class, '
@@ -51,7 +57,7 @@ class RepulsionOptions(Options):
     choices=('saturating', 'identity', 'logsum'),
   )
   kappa_per_dim: float = option(
-    5.0, 'Cap kappa in nats per dimension of the scope.', above=0.0
+    5.0, 'Cap kappa in nats per dimension of the scope.', above=0.0, sweep=True
   )
   weights: str = option(
     'geometric',
@@ -78,10 +84,13 @@ class RepulsionOptions(Options):
     'alpha of (1 - alpha) S + alpha I in whitened space, on both sides.',
     low=0.0,
     high=1.0,
+    sweep=True,
   )
-  jitter: float = option(1e-6, 'Added to every covariance diagonal.', low=0.0)
+  jitter: float = option(
+    1e-6, 'Added to every covariance diagonal.', low=0.0, sweep=True
+  )
   min_segments: int = option(
-    8, 'Rated segments that a class needs before it repels.', low=1
+    8, 'Rated segments that a class needs before it repels.', low=1, sweep=True
   )
   kl_batch: int = option(1024, 'States in one evaluation of the term.', low=2)
   # One evaluation on 1024 states costs about four minibatch gradients of PPO (128
@@ -96,6 +105,7 @@ class RepulsionOptions(Options):
     'Largest norm of the repulsion gradient over that of the RL loss. At 0.5 actions '
     'still drift to the edge of their range (walker_walk).',
     low=0.0,
+    sweep=True,
   )
   gradient_budget_reference: str = option(
     'mean',
@@ -109,12 +119,14 @@ class RepulsionOptions(Options):
     'The push fades linearly to nothing as the share of saturated actions '
     '(|a| > 0.97) in the rollout rises to this; 1e9 never fades.',
     above=0.0,
+    sweep=True,
   )
   approx_kl_gate: float = option(
     0.05,
     'PPO: the term is off for the rest of an iteration once the approximate '
     'KL(old || new) of the policy exceeds this many nats.',
     above=0.0,
+    sweep=True,
   )
   ratio_form: str = option(
     'shaping',
@@ -123,10 +135,13 @@ class RepulsionOptions(Options):
     choices=('shaping', 'objective'),
   )
   ratio_clip: float = option(
-    2.0, 'ratio only: importance ratios are clipped to [1/c, c].', above=1.0
+    2.0, 'ratio only: importance ratios are clipped to [1/c, c].', above=1.0, sweep=True
   )
   influence_clip: float = option(
-    5.0, 'influence only: bound of the per-step influence of a class.', above=0.0
+    5.0,
+    'influence only: bound of the per-step influence of a class.',
+    above=0.0,
+    sweep=True,
   )
   head_states: str = option(
     'class',

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlfb_jax.core.config import is_traced
 from rlfb_jax.core.types import Key, Metrics, Params
 from rlfb_jax.repulsion import (
   bounds,
@@ -169,7 +170,8 @@ def make_repulsion(
   """
   check(options, num_classes)
   term = make_regulariser(options, policy, num_classes, num_states, num_actions)
-  mode = options.kl_mode if options.beta > 0 else 'logged_only'
+  repels = is_traced(options.beta) or options.beta > 0
+  mode = options.kl_mode if repels else 'logged_only'
 
   def gate(
     stats: ClassStatistics, predicted_class: jax.Array, mask: jax.Array

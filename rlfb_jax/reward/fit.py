@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.custom_batching import sequential_vmap
 
+from rlfb_jax.core.batching import in_turn
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.feedback.preferences import PreferenceStore, usable_preferences
 from rlfb_jax.feedback.store import RatingStore, class_histogram, usable_labels
@@ -187,7 +187,7 @@ def make_fit(
   sequential = options.seed_batching == 'sequential' or (
     options.seed_batching == 'auto' and jax.default_backend() == 'cpu'
   )
-  return sequential_vmap(fit) if sequential else fit
+  return in_turn(fit) if sequential else fit
 
 
 def make_rating_fit(options: RewardOptions, num_classes: int) -> RatingFit:

@@ -23,7 +23,7 @@ class MetaOptions(Options):
     '3000).',
     low=1,
   )
-  outer_weight: float = option(0.1, 'Factor of the outer loss.', low=0.0)
+  outer_weight: float = option(0.1, 'Factor of the outer loss.', low=0.0, sweep=True)
   optimiser: str = option(
     'own_adam',
     "What takes the outer step: the supervised fit's own Adam, moments included, as "
@@ -35,11 +35,13 @@ class MetaOptions(Options):
     'Step size of own_adam and sgd. At 3e-4 an outer step on ten labels moves r_hat by '
     '12 to 90 % of its own spread.',
     low=0.0,
+    sweep=True,
   )
   adam_epsilon: float = option(
     1e-15,
     'Epsilon of own_adam; outer gradients are often below the usual 1e-8.',
     above=0.0,
+    sweep=True,
   )
   outer_batch: str = option(
     'last',

@@ -21,14 +21,16 @@ class RewardOptions(Options):
     'Whiten observations by the mean and std of all labelled clips, frozen '
     'between labelling sessions; off feeds raw observations, as PEBBLE does.',
   )
-  whiten_clip: float = option(10.0, 'Bound on whitened observations.', above=0.0)
+  whiten_clip: float = option(
+    10.0, 'Bound on whitened observations.', above=0.0, sweep=True
+  )
   aggregation: str = option(
     'mean',
     'What the agent is paid, from the outputs of the members.',
     choices=('mean', 'min', 'mean_minus_std', 'mean_plus_std'),
   )
   aggregation_weight: float = option(
-    1.0, 'Factor of the std in mean_minus_std and mean_plus_std.', low=0.0
+    1.0, 'Factor of the std in mean_minus_std and mean_plus_std.', low=0.0, sweep=True
   )
   standardise: bool | None = option(
     None,
@@ -36,15 +38,21 @@ class RewardOptions(Options):
     'rating loss fixes a member only up to a positive affine map. None: where ratings '
     'alone pay SAC or DDPG, whose temperature and step sizes count on a scale.',
   )
-  learning_rate: float = option(3e-4, 'Adam step size.', above=0.0)
+  learning_rate: float = option(3e-4, 'Adam step size.', above=0.0, sweep=True)
   rating_weight: float = option(
-    1.0, 'Factor of the loss on ratings, where there are pairs too.', low=0.0
+    1.0,
+    'Factor of the loss on ratings, where there are pairs too.',
+    low=0.0,
+    sweep=True,
   )
   pair_weight: float = option(
-    1.0, 'Factor of the loss on pairs, where there are ratings too.', low=0.0
+    1.0,
+    'Factor of the loss on pairs, where there are ratings too.',
+    low=0.0,
+    sweep=True,
   )
   max_passes: int = option(
-    100, 'Most passes over all labels in one labelling session.', low=1
+    100, 'Most passes over all labels in one labelling session.', low=1, sweep=True
   )
   minibatch_size: int = option(128, 'Segments in one gradient step.', low=2)
   stop_accuracy: float = option(
@@ -53,6 +61,7 @@ class RewardOptions(Options):
     'exceeds this.',
     above=0.0,
     high=1.0,
+    sweep=True,
   )
   min_ragged: int = option(
     32,
@@ -77,7 +86,9 @@ class RewardOptions(Options):
     'public code.',
     choices=('midpoint', 'order_stat'),
   )
-  sharpness: float = option(30.0, 'k of the class probabilities.', above=0.0)
+  sharpness: float = option(
+    30.0, 'k of the class probabilities.', above=0.0, sweep=True
+  )
   sharpness_mode: str = option(
     'const',
     'n2 multiplies the sharpness by (n/2)^2, which keeps inner classes as '

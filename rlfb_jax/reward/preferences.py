@@ -28,6 +28,7 @@ class PreferenceLossOptions(Options):
     'equal pairs get one half each.',
     low=0.0,
     below=0.5,
+    sweep=True,
   )
   equal_as_first: bool = option(
     False,

@@ -36,8 +36,11 @@ class SurfOptions(Options):
     'Confidence from which a pseudo-label counts (0.999 for cheetah_run).',
     low=0.5,
     below=1.0,
+    sweep=True,
   )
-  unlabelled_weight: float = option(1.0, 'Factor of the pseudo-label loss.', low=0.0)
+  unlabelled_weight: float = option(
+    1.0, 'Factor of the pseudo-label loss.', low=0.0, sweep=True
+  )
   unlabelled_ratio: int = option(
     4, 'Unlabelled pairs in a gradient step for each labelled one.', low=1
   )
@@ -49,6 +52,7 @@ class SurfOptions(Options):
     'A session takes ceil(this * labels / minibatch size) gradient steps '
     '(Meta-World: 20); no early stop.',
     low=1,
+    sweep=True,
   )
   margin: int = option(
     5, 'Steps stored on each side of those that the teacher judges.', low=0

@@ -3,7 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlfb_jax.core.batching import fold_vmap, select_rows, update_rows_if_any
+from rlfb_jax.core.batching import (
+  fold_vmap,
+  in_turn,
+  select_rows,
+  update_rows_if_any,
+)
 
 
 def counted(calls):
@@ -114,3 +119,48 @@ def test_fold_vmap_sees_one_axis(lead):
   np.testing.assert_array_equal(b['y'], want_y)
   rows = 4 * int(np.prod(lead))
   assert shapes[-1] == ((rows, 2), (rows,))
+
+
+@pytest.mark.parametrize('wrap', [in_turn, lambda f: f])
+def test_members_in_turn_may_close_over_their_own_values(wrap):
+  table = jnp.arange(3.0)
+
+  def run(rate, shared, key, x):
+    def body(x, _):
+      def step(x, key):
+        noise = jax.random.uniform(jax.random.fold_in(key, 1), (3,))
+        return {'x': x + rate * table + shared * noise}
+
+      return wrap(step)(x, key)['x'], None
+
+    return jax.lax.scan(body, x, None, length=2)[0]
+
+  rates, keys = jnp.array([0.5, 2.0]), jax.random.split(jax.random.key(0), 2)
+  over_rows = jax.jit(jax.vmap(run, in_axes=(0, None, 0, 0)))
+  out = over_rows(rates, 0.25, keys, jnp.ones((2, 3)))
+  for row in range(2):
+    noise = jax.random.uniform(jax.random.fold_in(keys[row], 1), (3,))
+    want = 1 + 2 * (rates[row] * table + 0.25 * noise)
+    np.testing.assert_allclose(out[row], want, rtol=1e-6)
+
+
+def test_update_rows_if_any_may_close_over_each_members_own_value():
+  calls = []
+  function = counted(calls)
+
+  def update(mask, x, factor, shared):
+    def scaled(x):
+      out = function(x)
+      return out | {'y': factor * shared * out['y']}
+
+    return update_rows_if_any(scaled, mask, x, default(x))
+
+  over_rows = jax.jit(jax.vmap(update, in_axes=(0, 0, 0, None)))
+  x, mask = jnp.arange(6.0).reshape(2, 3), jnp.array([[True, False, True], [False] * 3])
+  factor = jnp.array([3.0, 5.0])
+  out = jax.block_until_ready(over_rows(mask, x, factor, 10.0))
+  assert calls == [(2, 3)]
+  want = np.where(mask, 20 * factor[:, None] * x, -x)
+  np.testing.assert_array_equal(out['y'], want)
+  jax.block_until_ready(over_rows(jnp.zeros_like(mask), x, factor, 10.0))
+  assert len(calls) == 1

@@ -16,16 +16,22 @@ class DDPGOptions(Options):
   """
 
   batch_size: int = option(1024, 'transitions per gradient step', low=1)
-  actor_learning_rate: float = option(1e-4, "Adam's step size, actor", above=0.0)
-  critic_learning_rate: float = option(5e-4, "Adam's step size, critic", above=0.0)
+  actor_learning_rate: float = option(
+    1e-4, "Adam's step size, actor", above=0.0, sweep=True
+  )
+  critic_learning_rate: float = option(
+    5e-4, "Adam's step size, critic", above=0.0, sweep=True
+  )
   adam_beta1: float = option(0.9, "Adam's decay of the mean", low=0.0, below=1.0)
   adam_beta2: float = option(0.999, "Adam's decay of the square", low=0.0, below=1.0)
-  adam_epsilon: float = option(1e-8, "Adam's epsilon", above=0.0)
+  adam_epsilon: float = option(1e-8, "Adam's epsilon", above=0.0, sweep=True)
   discount: float = option(0.99, 'gamma', low=0.0, below=1.0)
   exploration_std: float = option(
-    0.1, 'standard deviation of exploration, before the squash', above=0.0
+    0.1, 'standard deviation of exploration, before the squash', above=0.0, sweep=True
   )
-  tau: float = option(0.005, 'way of one target update', above=0.0, high=1.0)
+  tau: float = option(
+    0.005, 'way of one target update', above=0.0, high=1.0, sweep=True
+  )
   target_update_every: int = option(1, 'gradient steps per target update', low=1)
   hidden_size: int = option(1024, 'width of actor and critic', low=1)
   hidden_layers: int = option(2, 'hidden layers of actor and critic', low=1)

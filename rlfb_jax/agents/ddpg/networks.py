@@ -1,11 +1,10 @@
 """The actor of DDPG: a deterministic action, and how it explores around it."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 
 from rlfb_jax.agents.ddpg.config import DDPGOptions
+from rlfb_jax.core.config import log
 from rlfb_jax.core.networks import MLP, apply_mlp, orthogonal_mlp
 from rlfb_jax.core.types import Key
 
@@ -45,4 +44,4 @@ def policy(
     Both [..., da].
   """
   mean = apply_mlp(actor, obs, jax.nn.relu)
-  return mean, jnp.full(mean.shape, math.log(options.exploration_std), mean.dtype)
+  return mean, jnp.full(mean.shape, log(options.exploration_std), mean.dtype)

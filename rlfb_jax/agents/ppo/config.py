@@ -17,16 +17,24 @@ class PPOOptions(Options):
   rollout_steps: int = option(500, 'control steps per environment per update', low=1)
   num_epochs: int = option(20, 'passes over each rollout', low=1)
   minibatch_size: int = option(128, 'transitions per gradient step', low=1)
-  learning_rate: float = option(5e-5, "Adam's step size", above=0.0)
+  learning_rate: float = option(5e-5, "Adam's step size", above=0.0, sweep=True)
   learning_rate_decay: bool = option(False, 'decay the step size linearly to 0')
-  adam_epsilon: float = option(1e-5, "Adam's epsilon", above=0.0)
-  discount: float = option(0.99, 'gamma', low=0.0, below=1.0)
-  gae_lambda: float = option(0.92, 'lambda of GAE', low=0.0, high=1.0)
-  clip_range: float = option(0.4, 'clip of the probability ratio', above=0.0)
+  adam_epsilon: float = option(1e-5, "Adam's epsilon", above=0.0, sweep=True)
+  discount: float = option(0.99, 'gamma', low=0.0, below=1.0, sweep=True)
+  gae_lambda: float = option(0.92, 'lambda of GAE', low=0.0, high=1.0, sweep=True)
+  clip_range: float = option(
+    0.4, 'clip of the probability ratio', above=0.0, sweep=True
+  )
   clip_decay: bool = option(True, 'decay the clip linearly to 0 over training')
-  value_coefficient: float = option(0.5, 'weight of the value loss', low=0.0)
-  entropy_coefficient: float = option(0.0, 'weight of the entropy bonus', low=0.0)
-  max_grad_norm: float = option(0.5, "clip of the gradient's norm", above=0.0)
+  value_coefficient: float = option(
+    0.5, 'weight of the value loss', low=0.0, sweep=True
+  )
+  entropy_coefficient: float = option(
+    0.0, 'weight of the entropy bonus', low=0.0, sweep=True, apart=lambda v: v == 0
+  )
+  max_grad_norm: float = option(
+    0.5, "clip of the gradient's norm", above=0.0, sweep=True
+  )
   separate_clip: bool = option(
     False, 'clip actor and critic each by its own norm, not by their joint one'
   )
@@ -35,10 +43,13 @@ class PPOOptions(Options):
     'approximate KL of an update that the step size is adapted to, by 1.5 a rollout '
     '(rsl_rl); 0 leaves it alone',
     low=0.0,
+    sweep=True,
   )
   hidden_size: int = option(256, 'width of actor and critic', low=1)
   hidden_layers: int = option(3, 'hidden layers of actor and critic', low=1)
-  initial_log_std: float = option(0.0, 'log standard deviation at the start')
+  initial_log_std: float = option(
+    0.0, 'log standard deviation at the start', sweep=True
+  )
   min_log_std: float = option(-2.5, 'lower clamp of the log standard deviation')
   max_log_std: float = option(0.5, 'upper clamp of the log standard deviation')
   observation_clip: float = option(10.0, 'clip of whitened observations', above=0.0)

@@ -12,6 +12,7 @@ from rlfb_jax.agents.ppo import losses, networks
 from rlfb_jax.agents.ppo.config import PPOOptions
 from rlfb_jax.agents.regulariser import Regulariser
 from rlfb_jax.core import distributions
+from rlfb_jax.core.config import is_traced
 from rlfb_jax.core.normalization import (
   RunningStatistics,
   init_statistics,
@@ -261,7 +262,7 @@ def minibatch_loss(
   values = networks.value(params.critic, batch.inputs)
   value_loss = jnp.mean(jnp.square(values - batch.targets))
   loss = surrogate.loss + options.value_coefficient * value_loss
-  if options.entropy_coefficient:
+  if is_traced(options.entropy_coefficient) or options.entropy_coefficient > 0:
     loss -= options.entropy_coefficient * jnp.mean(
       distributions.normal_entropy(log_std)
     )

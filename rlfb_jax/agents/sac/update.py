@@ -1,7 +1,5 @@
 """Soft actor-critic as a record of pure functions."""
 
-import math
-
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -13,6 +11,7 @@ from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions
 from rlfb_jax.agents.regulariser import Regulariser
 from rlfb_jax.agents.sac import losses, networks
 from rlfb_jax.agents.sac.config import SACOptions
+from rlfb_jax.core.config import is_traced, log
 from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.types import Key, Metrics
 
@@ -80,7 +79,9 @@ def make_sac(
     b1=options.adam_beta1, b2=options.adam_beta2, eps=options.adam_epsilon
   )
   hidden = [options.hidden_size] * options.hidden_layers
-  target_entropy = options.target_entropy or -float(action_size)
+  target_entropy = options.target_entropy
+  if not is_traced(target_entropy) and target_entropy == 0:
+    target_entropy = -float(action_size)
 
   def new_critic(key: Key) -> MLP:
     return init_critics(key, NUM_CRITICS, observation_size, action_size, hidden, 1.0)
@@ -89,7 +90,7 @@ def make_sac(
     actor_key, critic_key = jax.random.split(key)
     actor = networks.init_actor(actor_key, observation_size, action_size, options)
     critic = new_critic(critic_key)
-    log_temperature = jnp.float32(math.log(options.initial_temperature))
+    log_temperature = log(options.initial_temperature)
     return SACState(
       actor=actor,
       critic=critic,
