@@ -7,6 +7,7 @@ all: what one host alone can know, such as the time, is agreed upon first.
 """
 
 import os
+from typing import Any
 
 import jax
 import numpy as np
@@ -102,6 +103,23 @@ def text_of_first(text: str) -> str:
   padded[: len(data)] = np.frombuffer(data, np.uint8)
   shared = np.asarray(multihost_utils.broadcast_one_to_all(padded))
   return shared.tobytes().rstrip(b'\0').decode()
+
+
+def whole(tree: Any) -> Any:
+  """All of a tree's arrays in this host's memory, as NumPy; all hosts must ask.
+
+  Args:
+    tree: arrays, parts of which may lie on other hosts; keys become their numbers.
+  """
+
+  def gather(leaf: Any) -> np.ndarray:
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      leaf = jax.random.key_data(leaf)
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+      leaf = multihost_utils.process_allgather(leaf, tiled=True)
+    return np.asarray(leaf)
+
+  return jax.tree.map(gather, tree)
 
 
 def _first(option: int | None, *variables: str) -> int | None:

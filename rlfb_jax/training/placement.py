@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from rlfb_jax.core.mesh import DATA, SEED
@@ -58,6 +59,7 @@ class Placement:
         check_vma=False,
       )(rows, *shared)
 
+    mapped.__name__ = getattr(function, '__name__', mapped.__name__)
     return mapped
 
   @functools.cached_property
@@ -70,6 +72,23 @@ class Placement:
     """Of what the host reads: spread by rows, or whole where there are more hosts."""
     whole = NamedSharding(self.mesh, PartitionSpec())
     return whole if self.mesh.is_multi_process else self.rows
+
+  def put(self, tree: Any, where: Any) -> Any:
+    """Brings arrays to where they shall be; on several hosts, each its own parts.
+
+    Args:
+      tree: arrays that this host can read; the same on all hosts.
+      where: a tree like it of `NamedSharding`, as `state` gives it.
+    """
+
+    def put(leaf: Any, where: NamedSharding) -> jax.Array:
+      if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        numbers = put(jax.random.key_data(leaf), where)
+        return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))
+      array = np.asarray(leaf)
+      return jax.make_array_from_callback(array.shape, where, lambda i: array[i])
+
+    return jax.tree.map(put, tree, where)
 
   def state(self, state: Any) -> Any:
     """Of each leaf of a run's state.

@@ -103,8 +103,10 @@ def _spread(placement: Placement) -> _Makers:
   """On a mesh."""
 
   def shapes(function: Callable[..., Any]) -> Callable[..., Any]:
+    mapped = placement.map(function)
+
     def program(rows: Any) -> Any:
-      state = jax.eval_shape(placement.map(function), rows)
+      state = jax.eval_shape(mapped, rows)
       return jax.tree.map(
         lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
         state,
@@ -114,51 +116,76 @@ def _spread(placement: Placement) -> _Makers:
     return program
 
   def init(function: Callable[..., Any]) -> Callable[..., Any]:
-    def program(rows: Any) -> Any:
-      # Hosts start from equal rows, of which each keeps its own.
-      rows = jax.device_put(rows, placement.rows)
-      where = jax.tree.map(lambda x: x.sharding, shapes(function)(rows))
-      return jax.jit(placement.map(function), out_shardings=where)(rows)
+    mapped = placement.map(function)
+    program = _Program(
+      mapped, lambda rows: placement.state(jax.eval_shape(mapped, rows))
+    )
 
-    return program
+    def start(rows: Any) -> Any:
+      # Hosts start from equal rows, of which each keeps its own.
+      where = jax.tree.map(lambda _: placement.rows, rows)
+      return program(placement.put(rows, where))
+
+    return start
+
+  def step(function: Callable[..., Any]) -> Callable[..., Any]:
+    return _Program(
+      placement.map(function),
+      lambda state, *_: (placement.state(state), placement.results),
+      donates=True,
+    )
 
   def make_session(session: Session) -> Callable[..., Any]:
     fused = functools.partial(_scripted_session, session)
 
     @functools.cache
     def program(strategies: PerKind) -> Callable[..., Any]:
-      return _Step(placement, lambda s, wanted: fused(s, wanted, strategies))
+      return step(lambda s, wanted: fused(s, wanted, strategies))
 
     return lambda state, wanted, strategies: program(strategies)(state, wanted)
 
   return _Makers(
     init=init,
     shapes=shapes,
-    step=functools.partial(_Step, placement),
+    step=step,
     session=make_session,
     read=lambda f: jax.jit(placement.map(f), out_shardings=placement.results),
   )
 
 
-class _Step:
-  """`(state, ...) -> (state, metrics)` whose state comes back to where it lay.
+class _Program:
+  """A jitted function that is made at its first call, which shows what is in a state.
 
-  Its program is made at the first call, which shows what is in a state. Left to
-  itself the compiler might put the new state elsewhere, and the next call would
-  compile again.
+  It says where results shall lie. Left to itself the compiler might put a new state
+  elsewhere than the old one was, and the next call would compile again.
   """
 
-  def __init__(self, placement: Placement, function: Callable[..., Any]):
-    self._placement = placement
+  def __init__(
+    self,
+    function: Callable[..., Any],
+    shardings: Callable[..., Any],
+    donates: bool = False,
+  ):
+    """Binds a function.
+
+    Args:
+      function: what to jit.
+      shardings: of its results, given its arguments.
+      donates: whether its first argument is gone after the call.
+    """
     self._function = function
+    self._shardings = shardings
+    self._donated = 0 if donates else ()
     self._program: Callable[..., Any] | None = None
 
-  def __call__(self, state: Any, *shared: Any) -> tuple[Any, Metrics]:
+  def __call__(self, *args: Any) -> Any:
     if self._program is None:
-      where = self._placement.state(state), self._placement.results
-      mapped = self._placement.map(self._function)
-      self._program = jax.jit(mapped, donate_argnums=0, out_shardings=where)
-    return self._program(state, *shared)
+      self._program = jax.jit(
+        self._function,
+        donate_argnums=self._donated,
+        out_shardings=self._shardings(*args),
+      )
+    return self._program(*args)
 
 
 def _scripted_session(

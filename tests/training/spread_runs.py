@@ -1,0 +1,134 @@
+"""Small runs on meshes of devices, each in a process of its own.
+
+  python spread_runs.py OUT METHOD TASK MESH... [--flag=value ...]
+
+The number of devices must stand in `XLA_FLAGS` before JAX starts, hence the process.
+It writes OUT/MESH.npz, the last state, of each mesh.
+"""
+
+import dataclasses
+import faulthandler
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ONE = 'one'  # Device: no mesh at all.
+COMPILED = '/jax/core/compile/backend_compile_duration'
+TIMEOUT = 240.0  # Seconds: devices that wait for each other for ever must not win.
+
+# Episodes of 20 steps: some end, and start anew, on every device.
+CHANGES = {
+  'ppo': {'run': {'total_env_steps': 640}},
+  'sac': {'run': {'total_env_steps': 320}},
+  'mrn': {'run': {'total_env_steps': 480}, 'mrn': {'interval': 80}},
+  'rbrl_kl': {'run': {'total_env_steps': 640}},
+}
+
+
+def start(
+  out: pathlib.Path, *args: str, devices: int, flags: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+  """Starts the runs; `args` are METHOD, TASK and meshes."""
+  xla = os.environ.get('XLA_FLAGS', '')
+  xla += f' --xla_force_host_platform_device_count={devices}'
+  return subprocess.Popen(
+    [sys.executable, __file__, str(out), *args, *flags],
+    env={**os.environ, 'XLA_FLAGS': xla, 'PYTHONPATH': str(ROOT)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def finish(*processes: subprocess.Popen[str]) -> None:
+  """Waits for all; fails with the last words of one that failed."""
+  try:
+    said = [process.communicate(timeout=TIMEOUT + 30)[0] for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+  for process, text in zip(processes, said, strict=True):
+    assert process.returncode == 0, text[-3000:]
+
+
+def main(argv: list[str]) -> None:
+  import jax
+  import numpy as np
+
+  from rlfb_jax import envs, methods
+  from rlfb_jax.core.xla_flags import avoid_cpu_deadlock
+  from rlfb_jax.envs.environment import MujocoEnvironment
+  from rlfb_jax.methods.device_options import DeviceOptions
+  from rlfb_jax.training import hosts
+  from rlfb_jax.training.loop import seed_keys, train
+  from rlfb_jax.training.placement import make_placement
+  from rlfb_jax.training.program import compile_algorithm
+  from tests.methods.probe_runs import make_config
+
+  avoid_cpu_deadlock()
+  flags = dict(a[2:].split('=') for a in argv if a.startswith('--'))
+  out, method, task, *meshes = (a for a in argv if not a.startswith('--'))
+  num_seeds = int(flags.get('num_seeds', 2))
+  if 'process_id' in flags:
+    hosts.connect(
+      DeviceOptions(
+        coordinator_address=flags['coordinator_address'],
+        num_processes=2,
+        process_id=int(flags['process_id']),
+      )
+    )
+  changes = CHANGES[method]
+  config = make_config(method, **{**changes, 'run': {**changes['run'], 'task': task}})
+  env = envs.make(task, flags.get('engine', 'native'))
+  if isinstance(env, MujocoEnvironment):
+    short = dataclasses.replace(env.task, episode_length=20)
+    env = MujocoEnvironment(short, env.physics)
+  algorithm = methods.make(config, env)
+
+  compiled = []
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda event, seconds, **_: compiled.append(event) if event == COMPILED else None
+  )
+  for mesh in meshes:
+    if mesh == ONE and not hosts.is_first():
+      continue
+    placement = None if mesh == ONE else make_placement(mesh, num_seeds)
+    functions = compile_algorithm(algorithm, placement)
+    counts = []
+    trained = train(
+      algorithm,
+      env,
+      rows=seed_keys(0, num_seeds),
+      seed=0,
+      total_env_steps=config.run.total_env_steps,
+      eval_episodes=int(flags.get('eval_episodes', 0)),
+      functions=functions,
+      listeners=(lambda *_, counts=counts: counts.append(len(compiled)),),
+    )
+    if method == 'ppo':  # Its first chunk is like all others.
+      assert len(counts) > 2
+      assert counts[-1] == counts[0], counts
+    if placement is not None:
+      check_spread(functions, trained.state, num_seeds)
+    state = hosts.whole(trained.state)
+    if not hosts.is_first():
+      continue
+    leaves = {jax.tree_util.keystr(p): x for p, x in jax.tree.leaves_with_path(state)}
+    if trained.evaluation is not None:
+      leaves['evaluation'] = trained.evaluation
+    np.savez(pathlib.Path(out) / f'{mesh}.npz', **leaves)
+
+
+def check_spread(functions, state, num_seeds):
+  """Each device holds its part alone."""
+  spread, split = functions.placement.mesh.devices.shape
+  obs = state.env.obs
+  part = obs.addressable_shards[0].data.shape
+  assert part[:2] == (num_seeds // spread, obs.shape[1] // split), part
+
+
+if __name__ == '__main__':
+  faulthandler.dump_traceback_later(TIMEOUT, exit=True)
+  main(sys.argv[1:])

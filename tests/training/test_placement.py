@@ -1,0 +1,97 @@
+"""Meshes of devices: what they are refused for, and that they change no result."""
+
+import types
+
+import numpy as np
+import pytest
+
+from rlfb_jax.training import placement
+from tests.training import spread_runs
+
+# Of the same program, split otherwise: sums in another order, in float32.
+TOLERANCE = 2e-4
+
+
+def devices(*hosts):
+  return [types.SimpleNamespace(process_index=host) for host in hosts]
+
+
+@pytest.mark.parametrize(
+  ('text', 'sizes'),
+  [('', (1, 1)), ('seed:4', (4, 1)), ('data:2', (1, 2)), ('data:2, seed:3', (3, 2))],
+)
+def test_a_mesh_as_text(text, sizes):
+  assert placement.parse_mesh(text) == sizes
+
+
+@pytest.mark.parametrize(
+  ('text', 'num_seeds', 'hosts', 'said'),
+  [
+    ('sed:2', 2, (0, 0), r'sed.*did you mean seed\?'),
+    ('seed', 2, (0, 0), r'--mesh=seed needs a number of devices.*try --mesh=seed:2'),
+    ('seed:0', 2, (0, 0), 'needs a number'),
+    ('seed:2,data:2', 2, (0, 0), r'takes 4 devices, of which there are 2; try'),
+    ('seed:4', 6, (0,) * 4, r'--num_seeds=4 or 8, or --mesh=seed:3\.'),
+    ('seed:4', 3, (0,) * 4, r'--num_seeds=4, or --mesh=seed:3\.'),
+    ('seed:2', 2, (0, 0, 1, 1), 'takes 2 of 4 devices, but each host'),
+    ('', 3, (0, 1), r'--num_seeds=3 cannot be spread evenly over --mesh=seed:2'),
+  ],
+)
+def test_refusals_name_what_works(text, num_seeds, hosts, said):
+  with pytest.raises(ValueError, match=said):
+    placement.make_placement(text, num_seeds, devices(*hosts))
+
+
+def test_one_device_needs_no_placement():
+  for text in ('', 'seed:1', 'seed:1,data:1'):
+    assert placement.make_placement(text, 3, devices(0, 0)) is None
+
+
+def read(folder, mesh):
+  """The state as floats; C MuJoCo's is float64 in pairs of uint32."""
+  with np.load(folder / f'{mesh}.npz') as file:
+    arrays = dict(file)
+  return {
+    name: x.view(np.float64) if name.endswith('.engine') else x
+    for name, x in arrays.items()
+  }
+
+
+def assert_same(folder, mesh, other=spread_runs.ONE):
+  """Whole numbers, keys and flags are equal, floats up to rounding."""
+  expected, found = read(folder, other), read(folder, mesh)
+  assert expected.keys() == found.keys()
+  for name, x in expected.items():
+    y = found[name]
+    if np.issubdtype(x.dtype, np.floating):
+      scale = 1 + np.max(np.abs(x[np.isfinite(x)]), initial=0)
+      np.testing.assert_allclose(
+        y, x, rtol=0, atol=TOLERANCE * scale, err_msg=f'{mesh}: {name}'
+      )
+    else:
+      np.testing.assert_array_equal(y, x, err_msg=f'{mesh}: {name}')
+
+
+@pytest.mark.parametrize(
+  ('method', 'task', 'meshes', 'flags'),
+  [
+    (
+      'ppo',
+      'cartpole_swingup',
+      ('seed:2', 'data:2', 'seed:2,data:2'),
+      ('--eval_episodes=4',),
+    ),
+    ('ppo', 'cartpole_swingup', ('seed:2,data:2',), ('--engine=mjx',)),
+    ('sac', 'cartpole_swingup', ('seed:2', 'data:2', 'seed:2,data:2'), ()),
+    ('mrn', 'probe_choice', ('seed:2', 'data:2', 'seed:2,data:2'), ()),
+    ('rbrl_kl', 'probe_choice', ('seed:2', 'data:2', 'seed:2,data:2'), ()),
+    ('ppo', 'probe_choice', ('seed:8', 'data:8', 'seed:4,data:2'), ('--num_seeds=8',)),
+  ],
+)
+def test_a_mesh_computes_what_one_device_does(tmp_path, method, task, meshes, flags):
+  run = spread_runs.start(
+    tmp_path, method, task, spread_runs.ONE, *meshes, devices=8, flags=flags
+  )
+  spread_runs.finish(run)
+  for mesh in meshes:
+    assert_same(tmp_path, mesh)
