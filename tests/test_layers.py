@@ -17,6 +17,7 @@ FLOORS = (
   ('reward',),  # Learns from the labels that feedback stores.
   ('methods',),
   ('training',),
+  ('reports', 'sweeps'),
   ('presets',),
   ('bin',),
 )

@@ -1,0 +1,1 @@
+"""Many runs: a grid becomes jobs that any number of machines share."""
