@@ -193,7 +193,8 @@ def make_on_policy(
     actor, statistics = policy
     scale = jax.vmap(lambda s: s.std + NORMALIZE_EPSILON)(statistics)
     clip = options.observation_clip
-    return PolicyNetwork(actor.mlp, statistics.mean, scale, clip, 'tanh')
+    layers = ppo.mean_network(actor)
+    return PolicyNetwork(layers, statistics.mean, scale, clip, 'tanh')
 
   explore_until = exploration.env_steps if exploration else 0
   phases = [LEARN] + ([EXPLORE] if exploration else [])

@@ -18,6 +18,8 @@ from rlfb_jax.agents.ppo.update import (
   minibatch_loss,
 )
 from rlfb_jax.agents.regulariser import Regulariser
+from rlfb_jax.core.networks import apply_mlp
+from rlfb_jax.core.normalization import normalize
 
 OPTIONS = ppo.PPOOptions(
   num_envs=4,
@@ -251,3 +253,17 @@ def test_value_head_alone_is_drawn_again():
   chex.assert_trees_all_equal(fresh.actor, state.params.actor)
   chex.assert_trees_all_equal(fresh.critic[:-1], state.params.critic[:-1])
   assert not np.allclose(fresh.critic[-1].kernel, state.params.critic[-1].kernel)
+
+
+def test_a_spread_may_depend_on_the_observation_and_is_left_out_of_the_export():
+  options = dataclasses.replace(OPTIONS, state_dependent_std=True)
+  state, after, metrics = _update(options)
+  obs = jax.random.normal(jax.random.key(11), (32, 3))
+  mean, log_std = ppo.policy(after.params.actor, state.statistics, obs, options)
+  assert mean.shape == log_std.shape == (32, 2)
+  assert float(jnp.std(log_std, axis=0).min()) > 1e-6
+  inputs = normalize(state.statistics, obs, options.observation_clip)
+  layers = ppo.mean_network(after.params.actor)
+  np.testing.assert_array_equal(apply_mlp(layers, inputs, jnp.tanh), mean)
+  expected = jnp.mean(jnp.sum(log_std, axis=-1)) + 1 + jnp.log(2 * jnp.pi)
+  assert float(metrics['entropy']) == pytest.approx(float(expected), abs=0.5)

@@ -45,6 +45,11 @@ class PPOOptions(Options):
     low=0.0,
     sweep=True,
   )
+  state_dependent_std: bool = option(
+    False,
+    'the spread of the policy depends on the observation, as under the published '
+    "code's gSDE",
+  )
   hidden_size: int = option(256, 'width of actor and critic', low=1)
   hidden_layers: int = option(3, 'hidden layers of actor and critic', low=1)
   initial_log_std: float = option(

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.agents.ppo.config import PPOOptions
-from rlfb_jax.core.networks import MLP, apply_mlp, orthogonal_mlp
+from rlfb_jax.core.networks import MLP, Layer, apply_mlp, orthogonal_mlp
 from rlfb_jax.core.normalization import RunningStatistics, normalize
 from rlfb_jax.core.types import Key
 
@@ -13,13 +13,15 @@ _SQRT2 = 2.0**0.5
 
 
 class ActorParams(flax.struct.PyTreeNode):
-  """A tanh-squashed Normal with a state-independent spread.
+  """A tanh-squashed Normal.
 
   The published code explores with state-dependent noise that it re-draws every
-  four steps (gSDE); a learned log standard deviation per action replaces it.
+  four steps (gSDE); a learned log standard deviation per action replaces it, to which
+  the network may add what depends on the observation.
 
   Attributes:
-    mlp: observation to mean before the squash.
+    mlp: observation to mean before the squash, [..., da], and where the spread depends
+      on the observation, to what is added to `log_std`, [..., 2 da].
     log_std: [da].
   """
 
@@ -40,10 +42,11 @@ def init_params(
   """Orthogonal initialisation: gain sqrt 2 hidden, 0.01 policy, 1 value."""
   actor_key, critic_key = jax.random.split(key)
   hidden = [options.hidden_size] * options.hidden_layers
+  outputs = (2 if options.state_dependent_std else 1) * action_size
   return PPOParams(
     actor=ActorParams(
       mlp=orthogonal_mlp(
-        actor_key, [observation_size, *hidden, action_size], _SQRT2, 0.01
+        actor_key, [observation_size, *hidden, outputs], _SQRT2, 0.01
       ),
       log_std=jnp.full(action_size, options.initial_log_std, jnp.float32),
     ),
@@ -82,9 +85,20 @@ def policy_from_inputs(
   actor: ActorParams, inputs: jax.Array, options: PPOOptions
 ) -> tuple[jax.Array, jax.Array]:
   """As `policy`, for observations that are whitened already."""
-  mean = apply_mlp(actor.mlp, inputs, jnp.tanh)
-  log_std = jnp.clip(actor.log_std, options.min_log_std, options.max_log_std)
+  mean, log_std = apply_mlp(actor.mlp, inputs, jnp.tanh), actor.log_std
+  if options.state_dependent_std:
+    mean, offset = jnp.split(mean, 2, axis=-1)
+    log_std = log_std + offset
+  log_std = jnp.clip(log_std, options.min_log_std, options.max_log_std)
   return mean, jnp.broadcast_to(log_std, mean.shape)
+
+
+def mean_network(actor: ActorParams) -> MLP:
+  """The layers that give the mean alone, for all seeds: leaves [..., in, out]."""
+  size = actor.log_std.shape[-1]
+  last = actor.mlp[-1]
+  last = Layer(last.kernel[..., :size], last.bias[..., :size])
+  return (*actor.mlp[:-1], last)
 
 
 def value(critic: MLP, inputs: jax.Array) -> jax.Array:

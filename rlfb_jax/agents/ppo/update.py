@@ -200,11 +200,7 @@ def update(
     pace=adapt_pace(state.pace, last['approx_kl'], options.target_kl),
   )
   del last['skipped']
-  entropy = distributions.normal_entropy(
-    jnp.clip(params.actor.log_std, options.min_log_std, options.max_log_std)
-  )
   return new_state, last | value_metrics | {
-    'entropy': entropy,
     'pace': new_state.pace,
     'non_finite_updates': new_state.skipped_updates.astype(jnp.float32),
   }
@@ -278,6 +274,7 @@ def minibatch_loss(
   return loss, {
     'policy_loss': surrogate.loss,
     'value_loss': value_loss,
+    'entropy': jnp.mean(distributions.normal_entropy(log_std)),
     'approx_kl': surrogate.approx_kl,
     'clip_fraction': surrogate.clip_fraction,
   }
