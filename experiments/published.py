@@ -24,8 +24,8 @@ class Published(NamedTuple):
 
 
 # arXiv 2501.07502, result tables, ten seeds: (task, method, n) -> mean return. How a
-# run's curve became one number is not said, nor which cartpole task was used. Only n = 4
-# and n = 6 are printed in readable form.
+# run's curve became one number is not said, nor which cartpole task was used. Absolute
+# numbers could be read for n = 4 and n = 6 only.
 RBRL_KL = {
   ('cartpole_swingup', 'rbrl', 4): Published(402.55),
   ('cartpole_swingup', 'rbrl_kl', 4): Published(417.54),

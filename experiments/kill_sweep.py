@@ -1,0 +1,192 @@
+"""A sweep that is killed again and again, against one that is not, bit by bit.
+
+python experiments/kill_sweep.py [--kills=2] [--out=FOLDER]
+
+Starts a tiny sweep (PPO and RbRL-KL on a probe world, two step sizes and two seeds in
+each program), ends it with SIGKILL at moments of its own choosing, lets two shards at
+once go on, kills one of them too, and finishes with a plain second start. Then compares
+every metric, evaluation and exported policy with those of an undisturbed sweep.
+"""
+
+import argparse
+import json
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+from rlfb_jax.training import export, metrics
+
+ROOT = pathlib.Path(__file__).resolve().parent
+CLOCKS = ('wall_seconds', 'steps_per_second')
+SWEEP = (
+  '--grid=method=ppo,rbrl_kl',
+  '--grid=ppo_learning_rate=1e-3,3e-3',
+  '--seeds=2',
+  '--task=probe_choice',
+  '--total_env_steps=9600',
+  '--ppo_num_envs=8',
+  '--ppo_rollout_steps=20',
+  '--ppo_minibatch_size=40',
+  '--ppo_num_epochs=1',
+  '--ppo_hidden_size=8',
+  '--ppo_hidden_layers=1',
+  '--reward_hidden_size=8',
+  '--reward_hidden_layers=1',
+  '--reward_max_passes=3',
+  '--reward_minibatch_size=16',
+  '--feedback_label_budget=60',
+  '--feedback_labels_per_session=20',
+  '--feedback_session_interval=160',
+  '--feedback_at_episode_end=false',
+  '--feedback_pretrain_steps=0',
+  '--feedback_segment_steps=5',
+  '--rating_max_return=5',
+  '--kl_batch=64',
+  '--eval_episodes=2',
+  '--checkpoint_interval=480',
+  '--checkpoint_minutes=none',
+  '--tensorboard=false',
+)
+
+
+def command(out, *more):
+  return [sys.executable, '-m', 'rlfb_jax.bin.sweep', f'--out={out}', *SWEEP, *more]
+
+
+def start(out, *more):
+  return subprocess.Popen(
+    command(out, *more), stderr=subprocess.PIPE, text=True, start_new_session=True
+  )
+
+
+def lines_written(out):
+  """Lines of metrics in all jobs: how far the sweep is."""
+  return sum(p.read_bytes().count(b'\n') for p in out.glob('*/metrics.jsonl'))
+
+
+def kill_when(process, out, lines, limit=600.0):
+  """SIGKILL once so many more lines of metrics are there; False if it ended first."""
+  target, end = lines_written(out) + lines, time.monotonic() + limit
+  while process.poll() is None and lines_written(out) < target:
+    if time.monotonic() > end:
+      raise TimeoutError(f'{out} has not reached {target} lines.')
+    time.sleep(0.01)
+  killed = process.poll() is None
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  return killed
+
+
+def wait_for_orphans(out, limit=120.0):
+  """A job ends by itself when its sweep is gone; a lock that beats says it has not."""
+  from rlfb_jax.sweeps.folder import JobFolder, State
+
+  end = time.monotonic() + limit
+  folders = [JobFolder(p.parent) for p in out.glob('*/job.json')]
+  while any(f.state() is State.RUNNING for f in folders) and time.monotonic() < end:
+    time.sleep(0.1)
+
+
+def differing(a, b):
+  """Names of what differs between two finished jobs, in any bit."""
+  found, wanted = metrics.read(a), metrics.read(b)
+  names = set(found) ^ set(wanted)
+  for name in set(found) & set(wanted) - set(CLOCKS):
+    if not np.array_equal(found[name], wanted[name], equal_nan=_numbers(found[name])):
+      names.add(name)
+  for path in ('report/evaluation.json', 'rows.json'):
+    if json.loads((a / path).read_text()) != json.loads((b / path).read_text()):
+      names.add(path)
+  ours, theirs = export.load_policy(a), export.load_policy(b)
+  for x, y in zip(ours.layers, theirs.layers, strict=True):
+    if any(not np.array_equal(p, q) for p, q in zip(x, y, strict=True)):
+      names.add('policy')
+  return sorted(names)
+
+
+def _numbers(array):
+  return np.issubdtype(array.dtype, np.floating)
+
+
+def disturb(out, kills, rng):
+  """Runs the sweep to its end through kills; a line about each start."""
+  story = []
+
+  def tell(text):
+    story.append(text)
+    print(text, flush=True)
+
+  for number in range(kills):
+    lines = rng.randint(3, 40)
+    at = lines_written(out)
+    killed = kill_when(start(out), out, lines)
+    wait_for_orphans(out)
+    what = 'SIGKILL' if killed else 'ended before its kill'
+    tell(f'start {number + 1}: went on at line {at}, {what} at {lines_written(out)}')
+  at = lines_written(out)
+  shards = [start(out, f'--shard={i}/2') for i in range(2)]
+  killed = kill_when(shards[0], out, 10)
+  said = shards[1].communicate()[1].strip().splitlines()[-1]
+  wait_for_orphans(out)
+  what = 'got SIGKILL' if killed else 'ended before its kill'
+  tell(f'two shards at once: went on at line {at}; shard 0 {what}; shard 1: "{said}"')
+  code, said = _run(out)
+  tell(f'last start: "{said}", exit code {code}')
+  code, said = _run(out)
+  tell(f'once more: "{said}", exit code {code}')
+  return story
+
+
+def _run(out, *more):
+  done = subprocess.run(
+    command(out, *more), stderr=subprocess.PIPE, text=True, check=False
+  )
+  return done.returncode, done.stderr.strip().splitlines()[-1]
+
+
+def compare(undisturbed, disturbed):
+  """A table row a job: claims taken on it, lines, what differs."""
+  rows = []
+  for path in sorted(p.parent for p in undisturbed.glob('*/job.json')):
+    other = disturbed / path.name
+    starts = len(list((other / 'locks').iterdir()))
+    lines = (path / 'metrics.jsonl').read_bytes().count(b'\n')
+    rows.append((path.name, starts, lines, differing(path, other)))
+  return rows
+
+
+def main(argv=None):
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--kills', type=int, default=2)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--out', help='where both sweeps are left')
+  parser.add_argument('--write', action='store_true', help='results/kill_sweep.md')
+  args = parser.parse_args(argv)
+  with tempfile.TemporaryDirectory() as scratch:
+    root = pathlib.Path(args.out or scratch)
+    undisturbed, disturbed = root / 'undisturbed', root / 'disturbed'
+    code, said = _run(undisturbed)
+    print(f'undisturbed: "{said}", exit code {code}', flush=True)
+    story = disturb(disturbed, args.kills, random.Random(args.seed))
+    rows = compare(undisturbed, disturbed)
+  table = ['| job | starts | lines | what differs |', '|---|---|---|---|']
+  table += [
+    f'| {name} | {starts} | {lines} | {", ".join(names) or "nothing"} |'
+    for name, starts, lines, names in rows
+  ]
+  print('\n'.join(table))
+  if args.write:
+    text = ['# A sweep that is killed', '', '`experiments/kill_sweep.py --write`', '']
+    text += [*(f'- {line}' for line in story), '', *table, '']
+    (ROOT / 'results' / 'kill_sweep.md').write_text('\n'.join(text))
+  return any(names for *_, names in rows)
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,137 @@
+"""MRN's results on the DeepMind Control tasks: curves, ablation of the budget, Table 1.
+
+  python experiments/mrn_tables.py --scale=quick --rows=walker_walk
+  python experiments/mrn_tables.py --scale=paper --shard=3/16   # on many machines
+
+Rows `walker_walk`, `cheetah_run` and `quadruped_walk` are the curves (and, on walker,
+Table 1: the error of the learned Q); `walker_walk_100` to `_2000` the ablation of the
+budget. The control `mrn_zero` is MRN whose outer gradient is zero. `paper` is what was
+published (1M steps, ten seeds: about 30 hours a seed on two cores); `quick` 60,000
+steps, three seeds, small networks.
+"""
+
+import published
+import tables
+from tables import Outcome, Row, Size
+
+from rlfb_jax.bin.flags import expand
+from rlfb_jax.training.intervals import paired_difference
+
+NAME = 'mrn'
+METHODS = ('sac', 'pebble', 'surf', 'rune', 'mrn', 'mrn_zero')
+BUDGETS = (100, 400, 1000, 2000)
+ARMS = (
+  *(f'--arm={m}: method={m}' for m in METHODS[:-1]),
+  '--arm=mrn_zero: method=mrn mrn_zero_gradient=true',
+)
+# Sessions follow each other as much faster as the run is shorter.
+SHORT = (
+  '--pairs_session_interval=2500',
+  '--eval_interval=0',
+  '--surf_reward_update=50',
+  '--surf_unlabelled_per_label=10',
+)
+ROWS = [
+  *(
+    Row(task, task, f'mrn/{task}.flags', ARMS, SHORT)
+    for task in ('walker_walk', 'cheetah_run', 'quadruped_walk')
+  ),
+  *(
+    Row(
+      f'walker_walk_{budget}',
+      'walker_walk',
+      f'mrn/walker_walk_{budget}.flags',
+      ('--grid=method=pebble,surf,mrn',),
+      SHORT,
+    )
+    for budget in BUDGETS
+  ),
+]
+TASKS = ('walker_walk', 'cheetah_run', 'quadruped_walk')
+SIZES = {
+  'paper': Size(flags=(), seeds=10, steps={}),
+  'quick': Size(
+    flags=tuple(expand(['--preset=fast_replay'])),
+    seeds=3,
+    steps=dict.fromkeys(TASKS, 60_000),
+  ),
+  'tiny': Size(
+    flags=(*expand(['--preset=fast_replay']), '--eval_episodes=2'),
+    seeds=2,
+    steps=dict.fromkeys(TASKS, 16_000),
+  ),
+}
+
+
+def lay_out(outcomes: list[Outcome]) -> list[str]:
+  """Three tables of Markdown."""
+  lines = ['**Returns**: deterministic evaluation at the end, mean and 95 % interval.']
+  lines += ['', '| task | method | steps, seeds | return | published | Q error |']
+  lines += ['|---|---|---|---|---|---|']
+  for task in TASKS:
+    for method in METHODS:
+      found = _find(outcomes, task, method)
+      if found is not None:
+        theirs = published.PREFERENCE_RETURNS.get((task, method), '')
+        error = tables.cell(found.q_error)
+        lines.append(
+          f'| {task} | {method} | {found.env_steps:,}, {len(found.seeds)} |'
+          f' {tables.cell(found.evaluation)} | {theirs} | {error} |'
+        )
+  lines += ['', 'Published: 500,000 to 1,000,000 steps, five seeds (sd), from PPE.', '']
+  for first, second in (('mrn', 'pebble'), ('mrn', 'mrn_zero'), ('surf', 'pebble')):
+    for task in TASKS:
+      a, b = _find(outcomes, task, first), _find(outcomes, task, second)
+      if a and b and a.seeds == b.seeds:
+        difference = paired_difference(a.evaluation, b.evaluation)
+        lines.append(f'- {task}: {first} minus {second}, paired: {difference}')
+  lines += [
+    '',
+    '**Error of the learned Q** on walker (MRN, Table 1), standardised.',
+    '',
+  ]
+  lines += ['| method | ours | published |', '|---|---|---|']
+  for method, theirs in published.MRN_Q_ERROR.items():
+    found = _find(outcomes, 'walker_walk', method)
+    if found is not None:
+      lines.append(f'| {method} | {tables.cell(found.q_error)} | {theirs} |')
+  lines += ['', '**Return by budget** on walker; published as curves only.', '']
+  lines += ['| labels | PEBBLE | SURF | MRN |', '|---|---|---|---|']
+  for budget in BUDGETS:
+    row = f'walker_walk_{budget}'
+    cells = [_find(outcomes, row, m) for m in ('pebble', 'surf', 'mrn')]
+    if any(cells):
+      texts = [tables.cell(c and c.evaluation) for c in cells]
+      lines.append(f'| {budget} | {" | ".join(texts)} |')
+  return lines
+
+
+def _find(outcomes: list[Outcome], row: str, method: str) -> Outcome | None:
+  wanted = {
+    'method': method.removesuffix('_zero'),
+    'mrn_zero_gradient': str(method == 'mrn_zero'),
+  }
+  return tables.find(outcomes, row, lambda arm: arm == wanted)
+
+
+def main() -> None:
+  options = tables.arguments(__doc__.split('\n')[0], ROWS, SIZES, NAME)
+  outcomes = []
+  for row in (row for row in ROWS if row.name in options.rows):
+    if not options.draw_only:
+      tables.run(row, SIZES[options.scale], options)
+    flags = ('method', 'mrn_zero_gradient')
+    outcomes += tables.read(options.out / row.name, row.name, flags)
+  if options.dry_run:
+    return
+  if outcomes:
+    tables.save(NAME, options, outcomes)
+  found = tables.load(NAME, options)
+  tables.write(NAME, options, lay_out(found))
+  panels = {task: {m: _find(found, task, m) for m in METHODS} for task in TASKS}
+  notes = ('Bands: 95 % Student intervals over seeds. 100 labels of an oracle.',)
+  tables.draw(NAME, options, panels, notes)
+
+
+if __name__ == '__main__':
+  main()
