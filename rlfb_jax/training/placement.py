@@ -21,6 +21,7 @@ from rlfb_jax.core.suggest import check_known
 from rlfb_jax.envs.base import EnvState
 from rlfb_jax.feedback.archive import Archive
 from rlfb_jax.methods.collect import EpisodeClock
+from rlfb_jax.methods.config import Config
 
 _AXES = (SEED, DATA)
 _WHOLE = -1
@@ -108,11 +109,31 @@ class Placement:
       check_seeds(leaf.shape[0], spread)
       if axis == _WHOLE or split == 1:
         return self.rows
-      _check_environments(leaf.shape[axis], split)
+      check_environments(leaf.shape[axis], split)
       spec = PartitionSpec(SEED, *[None] * (axis - 1), DATA)
       return NamedSharding(self.mesh, spec)
 
     return jax.tree.map(sharding, state, _data_axes(state))
+
+
+def place_run(config: Config, num_rows: int) -> Placement | None:
+  """The placement of a run, checked before anything is built.
+
+  Args:
+    config: of the run.
+    num_rows: what runs side by side: seeds, for a plain run.
+
+  Raises:
+    ValueError: in one sentence, as `make_placement`; also if the mesh does not divide
+      the environments of a seed.
+  """
+  placement = make_placement(config.run.mesh, num_rows)
+  if placement is not None:
+    on_policy = config.recipe.agent == 'ppo'
+    part = config.ppo if on_policy else config.replay
+    flag = f'--{"ppo" if on_policy else "replay"}_num_envs'
+    check_environments(part.num_envs, placement.mesh.shape[DATA], flag)
+  return placement
 
 
 def make_placement(
@@ -152,6 +173,23 @@ def make_placement(
   return Placement(jax.make_mesh(sizes, _AXES, auto, devices=devices[:used]))
 
 
+def check_environments(num_envs: int, split: int, flag: str = 'num_envs') -> None:
+  """Raises ValueError where so many devices cannot share a seed's environments.
+
+  Args:
+    num_envs: of one seed.
+    split: devices along `data`.
+    flag: that sets `num_envs`.
+  """
+  if num_envs % split:
+    below = num_envs // split * split
+    counts = ' or '.join(str(n) for n in (below, below + split) if n)
+    raise ValueError(
+      f'{flag}={num_envs} cannot be split evenly over --mesh=data:{split}; try'
+      f' {flag}={counts}, or --mesh=data:{_largest_divisor(num_envs, split)}.'
+    )
+
+
 def parse_mesh(text: str) -> tuple[int, int]:
   """Devices along `seed` and `data`.
 
@@ -178,16 +216,6 @@ def check_seeds(num_seeds: int, spread: int) -> None:
     raise ValueError(
       f'--num_seeds={num_seeds} cannot be spread evenly over --mesh=seed:{spread}; try'
       f' --num_seeds={counts}, or --mesh=seed:{_largest_divisor(num_seeds, spread)}.'
-    )
-
-
-def _check_environments(num_envs: int, split: int) -> None:
-  if num_envs % split:
-    below = num_envs // split * split
-    counts = ' or '.join(str(n) for n in (below, below + split) if n)
-    raise ValueError(
-      f'num_envs={num_envs} cannot be split evenly over --mesh=data:{split}; try'
-      f' num_envs={counts}, or --mesh=data:{_largest_divisor(num_envs, split)}.'
     )
 
 

@@ -16,7 +16,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ONE = 'one'  # Device: no mesh at all.
 COMPILED = '/jax/core/compile/backend_compile_duration'
-TIMEOUT = 240.0  # Seconds: devices that wait for each other for ever must not win.
+TIMEOUT = 540.0  # Seconds: devices that wait for each other for ever must not win.
 
 # Episodes of 20 steps: some end, and start anew, on every device.
 CHANGES = {
@@ -45,7 +45,7 @@ def start(
 def finish(*processes: subprocess.Popen[str]) -> None:
   """Waits for all; fails with the last words of one that failed."""
   try:
-    said = [process.communicate(timeout=TIMEOUT + 30)[0] for process in processes]
+    said = [process.communicate(timeout=TIMEOUT + 20)[0] for process in processes]
   finally:
     for process in processes:
       process.kill()

@@ -12,6 +12,9 @@ from tests.training import spread_runs
 TOLERANCE = 2e-4
 
 
+slow = pytest.mark.slow
+
+
 def devices(*hosts):
   return [types.SimpleNamespace(process_index=host) for host in hosts]
 
@@ -45,6 +48,13 @@ def test_refusals_name_what_works(text, num_seeds, hosts, said):
 def test_one_device_needs_no_placement():
   for text in ('', 'seed:1', 'seed:1,data:1'):
     assert placement.make_placement(text, 3, devices(0, 0)) is None
+
+
+def test_environments_that_do_not_divide_are_refused_by_their_flag():
+  said = r'--ppo_num_envs=8 cannot.*try --ppo_num_envs=6 or 9, or --mesh=data:2\.'
+  with pytest.raises(ValueError, match=said):
+    placement.check_environments(8, 3, '--ppo_num_envs')
+  placement.check_environments(8, 4)
 
 
 def read(folder, mesh):
@@ -83,8 +93,10 @@ def assert_same(folder, mesh, other=spread_runs.ONE):
     ),
     ('ppo', 'cartpole_swingup', ('seed:2,data:2',), ('--engine=mjx',)),
     ('sac', 'cartpole_swingup', ('seed:2', 'data:2', 'seed:2,data:2'), ()),
-    ('mrn', 'probe_choice', ('seed:2', 'data:2', 'seed:2,data:2'), ()),
-    ('rbrl_kl', 'probe_choice', ('seed:2', 'data:2', 'seed:2,data:2'), ()),
+    ('mrn', 'probe_choice', ('seed:2,data:2',), ()),
+    pytest.param('mrn', 'probe_choice', ('seed:2', 'data:2'), (), marks=slow),
+    ('rbrl_kl', 'probe_choice', ('seed:2,data:2',), ()),
+    pytest.param('rbrl_kl', 'probe_choice', ('seed:2', 'data:2'), (), marks=slow),
     ('ppo', 'probe_choice', ('seed:8', 'data:8', 'seed:4,data:2'), ('--num_seeds=8',)),
   ],
 )

@@ -1,0 +1,44 @@
+"""The benchmark of meshes: what a process of it measures, and its tables."""
+
+import scaling
+import scaling_child
+
+
+def test_a_child_times_a_mesh_in_each_round():
+  order = {
+    'task': scaling.TASK,
+    'sizes': scaling.QUICK_SIZES,
+    'seeds': 2,
+    'meshes': ['data:1'],
+    'rounds': 2,
+    'threads': 1,
+    'hosts': {},
+  }
+  found = scaling_child.main(order)
+  assert found['env_steps'] == 2 * 8 * 8
+  assert {mesh: len(s) for mesh, s in found['seconds'].items()} == {'data:1': 2}
+
+
+def test_tables_are_relative_to_the_first_row():
+  results = {
+    'command': ['python', 'scaling.py'],
+    'started': 'today',
+    'minutes': 1,
+    'processor': 'one',
+    'cores': 2,
+    'load_average': 0.0,
+    'versions': {'jax': '1'},
+    'sizes': {'num_envs': 1},
+    'records': [
+      {
+        'kind': 'devices',
+        'axis': 'seed',
+        'seeds': 8,
+        'env_steps': 100,
+        'seconds': {'seed:1': [1.0, 2.0, 3.0], 'seed:2': [3.0, 3.0, 3.0]},
+      }
+    ],
+  }
+  text = scaling.markdown(results)
+  assert '| --mesh=seed:1 | 8 | 2.000 [1.000-3.000] | 1.00 | 50 |' in text
+  assert '| --mesh=seed:2 | 8 | 3.000 | 1.50 | 33 |' in text
