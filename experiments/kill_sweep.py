@@ -29,7 +29,7 @@ SWEEP = (
   '--grid=ppo_learning_rate=1e-3,3e-3',
   '--seeds=2',
   '--task=probe_choice',
-  '--total_env_steps=9600',
+  '--total_env_steps=38400',
   '--ppo_num_envs=8',
   '--ppo_rollout_steps=20',
   '--ppo_minibatch_size=40',
@@ -123,7 +123,7 @@ def disturb(out, kills, rng):
     print(text, flush=True)
 
   for number in range(kills):
-    lines = rng.randint(3, 40)
+    lines = rng.randint(20, 150)
     at = lines_written(out)
     killed = kill_when(start(out), out, lines)
     wait_for_orphans(out)
@@ -131,7 +131,7 @@ def disturb(out, kills, rng):
     tell(f'start {number + 1}: went on at line {at}, {what} at {lines_written(out)}')
   at = lines_written(out)
   shards = [start(out, f'--shard={i}/2') for i in range(2)]
-  killed = kill_when(shards[0], out, 10)
+  killed = kill_when(shards[0], out, 20)
   said = shards[1].communicate()[1].strip().splitlines()[-1]
   wait_for_orphans(out)
   what = 'got SIGKILL' if killed else 'ended before its kill'

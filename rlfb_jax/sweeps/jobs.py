@@ -87,6 +87,7 @@ def plan(
   for members in groups.values():
     env = environments[members[0].config.run.task]
     runs = [(m, m.config.run.seed + i) for m in members for i in range(sweep.seeds)]
+    _refuse_repeats(runs)
     limit = min(max_rows or len(runs), len(runs))
     most = _most_rows(members[0].config, env, limit, memory)
     num_jobs = -(-len(runs) // most)
@@ -94,10 +95,6 @@ def plan(
       # As even as can be: a last job with one row would take as long to compile.
       part = runs[i * len(runs) // num_jobs : (i + 1) * len(runs) // num_jobs]
       jobs.append(_job(sweep, part, env))
-  names = [job.name for job in jobs]
-  for name in names:
-    if names.count(name) > 1:
-      raise ValueError(f'The sweep has {name} twice; leave one of the two cells out.')
   return jobs
 
 
@@ -117,9 +114,25 @@ def _checked(
   except ValueError as error:
     if not cell.flags:
       raise
-    where = ' '.join(f'--{flag}={value}' for flag, value in cell.flags)
-    raise ValueError(f'With {where}: {error}') from None
+    raise ValueError(f'With {_written(cell)}: {error}') from None
   return config
+
+
+def _refuse_repeats(runs: Sequence[tuple[_Member, int]]) -> None:
+  """Two cells may mean the same, by a default or another spelling."""
+  seen: dict[Any, Cell] = {}
+  for member, seed in runs:
+    ours = {f: v for f, v in member.flags.items() if f not in (*HOUSEKEEPING, 'seed')}
+    cell = seen.setdefault((seed, *ours.items()), member.cell)
+    if cell is not member.cell:
+      raise ValueError(
+        f'Seed {seed} is there twice, by {_written(cell)} and by'
+        f' {_written(member.cell)}, which mean the same; leave one of them out.'
+      )
+
+
+def _written(cell: Cell) -> str:
+  return ' '.join(f'--{flag}={value}' for flag, value in cell.flags)
 
 
 def _with_rows(config: Config, rows: int, seed: int) -> Config:

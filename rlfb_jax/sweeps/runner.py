@@ -105,6 +105,7 @@ def _run(
   folder.error.unlink(missing_ok=True)
   with open(folder.log, 'ab') as log:
     log.write(f'--- {time.strftime("%Y-%m-%d %H:%M:%S %Z")}\n'.encode())
+    log.flush()
     begin = log.tell()
     # In a session of its own: Ctrl-C comes here only, and is passed on once.
     process = subprocess.Popen(

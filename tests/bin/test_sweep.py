@@ -1,0 +1,182 @@
+"""rlfb-sweep: its command line, its table, and jobs against plain runs."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rlfb_jax.bin import sweep, sweep_job, train
+from rlfb_jax.sweeps.folder import JobFolder, State
+from rlfb_jax.training import export, metrics
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SCHEDULERS = ROOT / 'experiments' / 'schedulers'
+TINY = (
+  '--task=probe_observed',
+  '--method=ppo',
+  '--total_env_steps=64',
+  '--ppo_num_envs=4',
+  '--ppo_rollout_steps=8',
+  '--ppo_minibatch_size=16',
+  '--ppo_num_epochs=1',
+  '--ppo_hidden_size=4',
+  '--ppo_hidden_layers=1',
+  '--eval_episodes=2',
+  '--checkpoint_minutes=none',
+  '--tensorboard=false',
+)
+
+
+def test_a_dry_run_shows_jobs_and_writes_nothing(tmp_path, capsys):
+  out = tmp_path / 'sweep'
+  grid = ['--grid=ppo_learning_rate=1e-3,3e-3', '--grid', 'ppo_hidden_size=4,8']
+  assert sweep.main([f'--out={out}', '--dry_run', '--seeds=3', *grid, *TINY]) == 0
+  said = capsys.readouterr().out
+  assert said.count('ppo_learning_rate=0.001,0.003') == 2
+  assert said.splitlines()[-1].startswith('2 jobs: 2 missing; about')
+  assert not out.exists()
+  sweep.main([f'--out={out}', '--dry_run', '--shard=1/2', '--seeds=3', *grid, *TINY])
+  assert capsys.readouterr().out.splitlines()[-1].startswith('1 jobs: 1 missing')
+
+
+@pytest.mark.parametrize(
+  ('argv', 'sentence'),
+  [
+    ([], '--out=FOLDER is missing'),
+    (
+      ['--out=x', '--grid=sac_learning_rate=1,2'],
+      'did you mean --sac_actor_learning_ra',
+    ),
+    (['--out=x', '--tsk=walker_walk'], '--tsk is unknown; did you mean --task?'),
+    (['--out=x', '--shard=4/4'], 'shards are counted from 0; try --shard=3/4'),
+    (['--out=x', '--shard=4'], 'as 0/4'),
+    (['--out=x', '--seeds=many'], '--seeds=many must be a whole number'),
+    (['--out=x', '--num_seeds=3'], 'the number of seeds is --seeds'),
+    (['--out=x', '--file=none.toml'], '--file=none.toml cannot be read'),
+    (['--out=x', '--dry_run=perhaps'], 'must be true or false'),
+    (['--out=x', '--grid'], '--grid needs a value'),
+  ],
+)
+def test_mistakes_are_one_sentence(capsys, argv, sentence):
+  with pytest.raises(SystemExit) as caught:
+    sweep.main(argv)
+  assert caught.value.code == 1
+  error = capsys.readouterr().err
+  assert sentence in error
+  assert error.count('\n') == 1
+
+
+def test_the_command_line_goes_beyond_the_file(tmp_path):
+  path = tmp_path / 'sweep.toml'
+  path.write_text('seeds = 3\n[flags]\nseed = 7\n[grid]\ntask = ["a", "b"]\n')
+  argv = ['--out=x', f'--file={path}', '--seeds=2', '--preset', 'fast', '--grid=task=c']
+  command = sweep.parse([*argv, '--arm=one: kl_beta=0.3', '--memory_gib=2'])
+  assert command.sweep.seeds == 2
+  assert command.sweep.base == ('--seed=7', '--preset=fast')
+  assert command.sweep.grid == {'task': ('c',)}
+  assert command.sweep.arms == {'one': {'kl_beta': '0.3'}}
+  assert command.memory == 2**31
+
+
+@pytest.mark.parametrize('name', ['slurm.sbatch', 'kubernetes.yaml', 'parallel.sh'])
+def test_the_schedulers_examples_are_commands_that_work(name, monkeypatch, capsys):
+  text = (SCHEDULERS / name).read_text()
+  text = re.sub(r'\\\n', ' ', text)
+  if name.endswith('.yaml'):
+    text = re.sub(r'\n\s+(?=--)', ' ', text)
+  (line,) = re.findall(r'rlfb-sweep (?=.*--out).*', text)
+  filled = {
+    '${SWEEP_OUT:-sweeps/push}': 'sweeps/push',
+    '${SWEEP_THREADS:-2}': '2',
+    '${SLURM_ARRAY_TASK_ID}/${SLURM_ARRAY_TASK_COUNT}': '3/4',
+    '$JOB_COMPLETION_INDEX': '3',
+    '{}': '3',
+    '/sweeps/sweep.toml': 'experiments/schedulers/sweep.toml',
+  }
+  for variable, value in filled.items():
+    line = line.replace(variable, value)
+  assert '$' not in line
+  monkeypatch.chdir(ROOT)
+  argv = shlex.split(line)[1:]
+  assert sweep.parse(argv).shard == (3, 4)
+  assert sweep.main([*argv, '--dry_run']) == 0
+  assert ' missing' in capsys.readouterr().out
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """A sweep of two jobs, one of which fails while it trains."""
+  out = tmp_path_factory.mktemp('sweep')
+  argv = [f'--out={out}', '--grid=ppo_learning_rate=1e-3,3e-3', '--seeds=2', *TINY]
+  command = [sys.executable, '-m', 'rlfb_jax.bin.sweep', *argv]
+  environ = os.environ | {'PYTHONPATH': str(ROOT)}
+  done = subprocess.run(
+    command, env=environ, capture_output=True, text=True, check=False, timeout=300
+  )
+  assert done.returncode == 0, done.stderr
+  (folder,) = (path.parent for path in out.glob('*/job.json'))
+  return argv, out, JobFolder(folder)
+
+
+def test_a_job_leaves_a_run_that_tells_its_rows(finished):
+  _, _, folder = finished
+  assert folder.state() is State.DONE
+  rates = [{'ppo_learning_rate': r} for r in (1e-3, 1e-3, 3e-3, 3e-3)]
+  rows = json.loads((folder.root / 'rows.json').read_text())
+  assert rows == [
+    {'seed': s, 'flags': f} for s, f in zip((0, 1, 0, 1), rates, strict=True)
+  ]
+  assert metrics.read(folder.root)['policy_loss'].shape == (2, 4)
+  returns = json.loads((folder.root / 'report' / 'evaluation.json').read_text())
+  assert np.shape(returns['returns']) == (4, 2)
+  assert export.load_policy(folder.root).num_seeds == 4
+
+
+def test_a_second_start_does_nothing(finished, capsys):
+  argv, out, folder = finished
+  before = folder.log.read_text()
+  assert sweep.main(argv) == 0
+  assert capsys.readouterr().err.splitlines()[-1] == 'rlfb-sweep: 1 done'
+  assert folder.log.read_text() == before
+  assert sweep.main([*argv, '--dry_run']) == 0
+  said = capsys.readouterr().out
+  assert 'its own clock' in said
+  assert said.splitlines()[-1] == '1 jobs: 1 done'
+  other = [a for a in argv if not a.startswith('--seeds')]
+  jobs = sweep.jobs_of(sweep.parse(other))
+  assert sweep.strangers(jobs, out) == [folder.root.name]
+
+
+def test_the_rows_are_the_plain_runs(finished, tmp_path):
+  _, _, folder = finished
+  plain = tmp_path / 'plain'
+  train.main([*TINY, '--ppo_learning_rate=3e-3', '--num_seeds=2', f'--run_dir={plain}'])
+  ours, theirs = metrics.read(folder.root), metrics.read(plain)
+  for name in set(theirs) - {'phase', 'env_steps', 'wall_seconds', 'steps_per_second'}:
+    np.testing.assert_allclose(
+      ours[name][:, 2:], theirs[name], rtol=1e-4, atol=1e-5, err_msg=name
+    )
+
+
+def test_a_job_that_is_held_is_left_alone(finished):
+  from rlfb_jax.sweeps import lock
+
+  _, _, folder = finished
+  held = lock.acquire(folder.locks)
+  with pytest.raises(SystemExit) as caught:
+    sweep_job.main([str(folder.root)])
+  assert caught.value.code == sweep_job.HELD_ELSEWHERE
+  held.release()
+
+
+def test_help_names_every_flag_of_its_own(capsys):
+  sweep.main(['--help'])
+  said = capsys.readouterr().out
+  for name in (*sweep._SINGLE, *sweep._REPEATED, 'dry_run'):
+    assert f'--{name}' in said

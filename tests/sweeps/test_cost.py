@@ -1,0 +1,86 @@
+"""Expected times, shares and the words for them."""
+
+import numpy as np
+import pytest
+
+from rlfb_jax.bin import train
+from rlfb_jax.sweeps import cost, table
+from rlfb_jax.sweeps.cost import Estimate
+from rlfb_jax.sweeps.folder import State
+from tests.sweeps.tiny import BASE, jobs_of
+
+
+@pytest.mark.parametrize(
+  ('flags', 'measured'),
+  [
+    # README, two cores: 104 ms an update of SAC, 64 of DDPG, 5,454 steps/s of PPO.
+    (['--method=sac', '--total_env_steps=1000'], 104.0),
+    (['--method=ddpg', '--total_env_steps=1000'], 64.0),
+    (['--method=ppo', '--total_env_steps=320000'], 320000 / 5454),
+  ],
+)
+def test_the_count_is_near_what_was_measured(flags, measured):
+  assert 0.6 < cost.counted_seconds(train.parse(flags)) / measured < 1.4
+
+
+def test_time_is_in_proportion_to_seeds_and_steps():
+  one = cost.counted_seconds(train.parse(['--method=sac', '--total_env_steps=1000']))
+  more = ['--method=sac', '--total_env_steps=3000', '--num_seeds=4']
+  np.testing.assert_allclose(cost.counted_seconds(train.parse(more)), 12 * one)
+
+
+def test_what_has_finished_corrects_the_count():
+  base = (
+    *BASE,
+    '--feedback_pretrain_steps=0',
+    '--feedback_segment_steps=5',
+    '--feedback_at_episode_end=false',
+    '--rating_max_return=5',
+  )
+  jobs = jobs_of(base=base, method='ppo,rbrl', ppo_hidden_size='4,8')
+  ppo, other_ppo, rbrl = jobs[0], jobs[1], jobs[2]
+  before = cost.estimate(rbrl, jobs, {})
+  assert before.source == 'a count of operations'
+  slower = {ppo.name: 3 * cost.counted_seconds(ppo.config)}
+  found = cost.estimate(rbrl, jobs, slower)
+  assert found.source == 'other jobs'
+  np.testing.assert_allclose(found.seconds, 3 * before.seconds)
+  assert cost.estimate(other_ppo, jobs, slower).source == 'jobs like it'
+
+
+@pytest.mark.parametrize('count', [1, 2, 3, 7])
+def test_shards_share_all_jobs_evenly_and_each_once(count):
+  jobs = jobs_of(ppo_hidden_size='4,8,16,32,64,128,256', total_env_steps='320,640')
+  shards = [cost.shard(jobs, i, count) for i in range(count)]
+  names = [job.name for shard in shards for job in shard]
+  assert sorted(names) == sorted(job.name for job in jobs)
+  loads = [sum(cost.counted_seconds(j.config) for j in shard) for shard in shards]
+  dearest = max(cost.counted_seconds(j.config) for j in jobs)
+  assert max(loads) - min(loads) <= dearest + 1e-9
+  # Nobody's share depends on the order in which the jobs were written.
+  assert shards[0] == cost.shard(jobs[::-1], 0, count)
+
+
+@pytest.mark.parametrize(
+  ('seconds', 'text'),
+  [
+    (0.4, '0 s'),
+    (59, '59 s'),
+    (59.6, '1 min'),
+    (3599, '1 h 0 min'),
+    (12000, '3 h 20 min'),
+    (216000, '2 d 12 h'),
+  ],
+)
+def test_durations_in_words(seconds, text):
+  assert table.duration(seconds) == text
+
+
+def test_the_table_tells_jobs_and_what_is_left():
+  jobs = jobs_of(ppo_learning_rate='1e-3,3e-3', ppo_hidden_size='4,8', seeds=2)
+  times = [Estimate(60.0, 'jobs like it'), Estimate(120.0, 'a count of operations')]
+  lines = table.show(jobs, times, [State.DONE, State.MISSING]).splitlines()
+  assert lines[1].split('  ')[0] == jobs[0].name
+  assert 'ppo_learning_rate=0.001,0.003' in lines[1]
+  assert lines[1].endswith('done')
+  assert lines[-1] == '2 jobs: 1 done, 1 missing; about 2 min left on one machine'

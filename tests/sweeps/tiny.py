@@ -1,0 +1,23 @@
+"""A configuration that is planned in no time, and a plan of it."""
+
+from rlfb_jax.bin import train
+from rlfb_jax.sweeps.definition import Sweep
+from rlfb_jax.sweeps.jobs import plan
+
+BASE = (
+  '--task=probe_choice',
+  '--method=ppo',
+  '--total_env_steps=320',
+  '--ppo_num_envs=8',
+  '--ppo_rollout_steps=20',
+  '--ppo_minibatch_size=40',
+)
+
+
+def jobs_of(max_rows=0, memory=2**33, seeds=1, base=BASE, arms=None, **grid):
+  """Jobs of a grid, its values given as one text each: `task='a,b'`."""
+  axes = {flag: tuple(values.split(',')) for flag, values in grid.items()}
+  sweep = Sweep(seeds=seeds, base=base, grid=axes, arms=arms or {})
+  return plan(
+    sweep, train.parse, train.make_environment, max_rows=max_rows, memory=memory
+  )
