@@ -129,7 +129,7 @@ def main() -> None:
   found = tables.load(NAME, options)
   tables.write(NAME, options, lay_out(found))
   panels = {task: {m: _find(found, task, m) for m in METHODS} for task in TASKS}
-  notes = ('Bands: 95 % Student intervals over seeds. 100 labels of an oracle.',)
+  notes = ('Bands: 95 % intervals. 100 labels of an oracle; 700 on quadruped.',)
   tables.draw(NAME, options, panels, notes)
 
 
