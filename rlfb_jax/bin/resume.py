@@ -17,9 +17,13 @@ FREE = (
   'checkpoints_kept',
   'tensorboard',
   'num_threads',
+  'coordinator_address',
+  'num_processes',
+  'process_id',
 )
-# Flags that a run's own file leaves out: a repeated run gets a folder of its own.
-NOT_KEPT = ('run_dir', 'resume')
+# Flags that a run's own file leaves out: a repeated run gets a folder of its own, and
+# which host this is, each must say itself.
+NOT_KEPT = ('run_dir', 'resume', 'coordinator_address', 'num_processes', 'process_id')
 
 
 def parse(argv: Sequence[str]) -> methods.Config:

@@ -8,6 +8,7 @@ rlfb-train --run_dir=runs/walker_walk-rbrl_kl --resume
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import signal
 import sys
@@ -25,9 +26,10 @@ from rlfb_jax.envs.make import make as make_env
 from rlfb_jax.methods.algorithm import Algorithm
 from rlfb_jax.methods.config import to_sections
 from rlfb_jax.physics.config import PhysicsOptions
-from rlfb_jax.training import export, loop, manifest, metrics, returns, run_dir
+from rlfb_jax.training import export, hosts, loop, manifest, metrics, returns, run_dir
 from rlfb_jax.training.checkpoint import Checkpoints, UnusableError
 from rlfb_jax.training.metrics import MetricsWriter
+from rlfb_jax.training.placement import make_placement
 from rlfb_jax.training.program import Compiled, compile_algorithm
 from rlfb_jax.training.progress import Progress
 from rlfb_jax.training.signals import Stopped
@@ -68,12 +70,17 @@ def start(
   """
   methods.check(config, env)
   methods.check_memory(config, env)
-  return run_dir.create(
-    config.run.run_dir,
-    f'{config.run.task}-{config.run.method}',
-    flags.to_lines(to_sections(config), omit=resume.NOT_KEPT),
-    rows=plain_rows(config) if rows is None else rows,
-  )
+  make_placement(config.run.mesh, config.run.num_seeds)
+  root = ''
+  if hosts.is_first():
+    run = run_dir.create(
+      config.run.run_dir,
+      f'{config.run.task}-{config.run.method}',
+      flags.to_lines(to_sections(config), omit=resume.NOT_KEPT),
+      rows=plain_rows(config) if rows is None else rows,
+    )
+    root = str(run.root)
+  return run_dir.RunDir(pathlib.Path(hosts.text_of_first(root)))
 
 
 def start_or_resume(
@@ -94,7 +101,7 @@ def start_or_resume(
     ValueError: in one sentence, if it cannot start or was started otherwise.
   """
   run = run_dir.RunDir(pathlib.Path(config.run.run_dir))
-  if not run.manifest.is_file():
+  if not hosts.as_first(run.manifest.is_file()):
     return start(config, env, rows)
   resume.check_same(config, plain_rows(config) if rows is None else rows, run)
   return run
@@ -136,17 +143,23 @@ def train(
   if algorithm is None:
     algorithm = methods.make(config, env)
   if functions is None:
-    functions = compile_algorithm(algorithm)
+    placement = make_placement(options.mesh, options.num_seeds)
+    functions = compile_algorithm(algorithm, placement)
   if rows is None:
     rows = loop.seed_keys(options.seed, options.num_seeds)
   read_policy = functions.read(algorithm.policy)
 
+  first = hosts.is_first()  # Who alone writes, but for its part of checkpoints.
+
   def export_policy(policy: Any) -> None:
+    if not first:
+      return
     network = algorithm.network(jax.device_get(policy))
     export.save(run.policy, export.from_network(options.task, network))
 
   def before_save(state: Any) -> None:
-    writer.sync()
+    if first:
+      writer.sync()
     export_policy(read_policy(state))
 
   checkpoints = restored = None
@@ -159,22 +172,28 @@ def train(
       before_save=before_save,
       say=say,
     )
-    restored = checkpoints.restore(jax.eval_shape(jax.vmap(algorithm.init), rows))
+    like = jax.eval_shape(jax.vmap(algorithm.init), rows)
+    restored = checkpoints.restore(like, functools.partial(_place, functions))
   env_steps = restored.clock.env_steps if restored else 0
-  if run.metrics.exists():
-    say(f'{run.root} goes on from step {env_steps:,}')
-  for change in manifest.add_session(run.manifest, env_steps):
-    say(f'{change}; the last bits of what follows may differ from before.')
+  if first:
+    if run.metrics.exists():
+      say(f'{run.root} goes on from step {env_steps:,}')
+    for change in manifest.add_session(run.manifest, env_steps):
+      say(f'{change}; the last bits of what follows may differ from before.')
   progress = Progress(
     config.total_env_steps,
     keys=_SHOWN,
     label=f'{options.method} {options.task}',
     speed_factor=len(run_dir.read_rows(run)),
   )
-  with (
-    contextlib.closing(progress),
-    MetricsWriter(run, options.tensorboard, after=env_steps) as writer,
-  ):
+  listeners: tuple[loop.Listener, ...] = ()
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(contextlib.closing(progress))
+    if first:
+      writer = stack.enter_context(
+        MetricsWriter(run, options.tensorboard, after=env_steps)
+      )
+      listeners = writer.write, progress.update
     trained = loop.train(
       algorithm,
       env,
@@ -183,18 +202,24 @@ def train(
       total_env_steps=config.total_env_steps,
       eval_episodes=options.eval_episodes,
       eval_interval=options.eval_interval if options.eval_episodes else 0,
-      listeners=(writer.write, progress.update),
+      listeners=listeners,
       functions=functions,
       checkpoints=checkpoints,
       restored=restored,
     )
   export_policy(trained.policy)
-  if trained.evaluation is not None:
-    returns.save(
-      run.report, options.task, options.seed, trained.evaluation, trained.q_error
-    )
-  run_dir.write_finished(run, config.total_env_steps, trained.seconds)
+  if first:
+    if trained.evaluation is not None:
+      returns.save(
+        run.report, options.task, options.seed, trained.evaluation, trained.q_error
+      )
+    run_dir.write_finished(run, config.total_env_steps, trained.seconds)
   return Finished(run, trained)
+
+
+def _place(functions: Compiled, state: Any) -> Any:
+  placement = functions.placement
+  return placement.put(state, placement.state(state)) if placement else state
 
 
 def main(argv: Sequence[str]) -> None:
@@ -204,6 +229,7 @@ def main(argv: Sequence[str]) -> None:
     return
   with flags.usage_errors(PROGRAM):
     config = parse(argv)
+    hosts.connect(config.run)
     env = make_environment(config)
     run = (start_or_resume if config.run.resume else start)(config, env)
   complete = run_dir.read_finished(run)
@@ -228,6 +254,8 @@ def main(argv: Sequence[str]) -> None:
       code = 128 + stop.number
     say(text)
     raise SystemExit(code) from None
+  if not hosts.is_first():
+    return
   if trained.evaluation is not None:
     print(returns.describe(config.run.task, trained.evaluation))
   for warning in broken_seeds(run):

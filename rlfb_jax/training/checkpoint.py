@@ -22,7 +22,7 @@ import numpy as np
 from orbax import checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from rlfb_jax.training import leaves
+from rlfb_jax.training import hosts, leaves
 from rlfb_jax.training.clock import Clock
 
 FORMAT_VERSION = 1
@@ -161,17 +161,19 @@ class Checkpoints:
     damaged: list[int] = []
     for step in reversed(self.steps()):
       try:
-        restored = self._read(step, like, place)
+        restored, problem = self._read(step, like, place), None
       except _DamagedError as error:
+        restored, problem = None, error
+      if hosts.anywhere(restored is None):
         damaged.append(step)
-        self._say(f'checkpoint {step} in {self._folder} is damaged: {error}')
+        self._say(f'checkpoint {step} in {self._folder} is damaged: {problem}')
         continue
+      assert restored is not None
       if damaged:
         self._say(f'going on from checkpoint {step} instead.')
-      for other in damaged:
-        aside = self._folder / f'damaged-{other}'
-        shutil.rmtree(aside, ignore_errors=True)
-        os.replace(self._folder / str(other), aside)
+      if hosts.is_first():
+        self._set_aside(damaged)
+      hosts.anywhere(False)  # All wait for the first.
       self._manager.reload()
       for other in self.steps():
         self._scores[other] = self._score(other)
@@ -183,6 +185,12 @@ class Checkpoints:
         ' back from a copy, or start again in another folder.'
       )
     return None
+
+  def _set_aside(self, steps: Sequence[int]) -> None:
+    for step in steps:
+      aside = self._folder / f'damaged-{step}'
+      shutil.rmtree(aside, ignore_errors=True)
+      os.replace(self._folder / str(step), aside)
 
   def _read(self, step: int, like: Any, place: Callable[[Any], Any]) -> Restored:
     record = self._host(step)

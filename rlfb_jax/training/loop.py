@@ -5,6 +5,7 @@ every few seconds.
 """
 
 import contextlib
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import numpy as np
 from rlfb_jax.core.types import Key
 from rlfb_jax.envs.base import Environment
 from rlfb_jax.methods.algorithm import Algorithm
-from rlfb_jax.training import signals
+from rlfb_jax.training import hosts, signals
 from rlfb_jax.training.assessment import make_assess, summary
 from rlfb_jax.training.checkpoint import Checkpoints, Restored
 from rlfb_jax.training.clock import Clock
@@ -156,11 +157,12 @@ def _stopping_at_signals(
   with signals.watch() as request:
 
     def visit(state: Any, clock: Clock, may_save: bool) -> None:
-      if request.number is not None:
+      # A host alone cannot decide: the others would wait for it in the next program.
+      if hosts.anywhere(request.number is not None):
         checkpoints.save(state, clock)
         checkpoints.wait()
-        raise signals.Stopped(request.number, clock.env_steps)
-      if may_save and checkpoints.due(clock):
+        raise signals.Stopped(request.number or signal.SIGTERM, clock.env_steps)
+      if may_save and hosts.as_first(checkpoints.due(clock)):
         checkpoints.save(state, clock)
 
     try:
