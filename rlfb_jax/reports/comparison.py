@@ -1,0 +1,277 @@
+"""Records side by side: tasks, arms, their seeds, and one final score for each seed.
+
+An arm is what is compared: a method, named together with the flags in which it
+differs from others of the same method. Nothing is dropped in silence: what is missing
+or broken is said in `problems`.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rlfb_jax.methods.recipes import RECIPES
+from rlfb_jax.reports.records import Record, numbers
+
+# Where and how a run was made, not what it was.
+_CIRCUMSTANCE = (
+  'run_dir', 'seed', 'num_seeds', 'tensorboard', 'resume', 'task', 'method', 'engine',
+  'physics_threads', 'eval_episodes', 'eval_interval', 'total_env_steps',
+)  # fmt: skip
+_CIRCUMSTANCE_PREFIXES = ('checkpoint', 'keep_', 'save_', 'device', 'data_axis', 'host')
+# Share of a run, from its end, that its final score is averaged over.
+FINAL_SHARE = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One arm on one task, all its seeds.
+
+  Attributes:
+    seeds: those with a final score, [S].
+    columns: metric -> [T, S, ...]; `env_steps` is [T].
+    final: mean true return of training episodes over the last tenth, [S].
+    evaluation: mean true return of deterministic episodes at the end, [S], or None.
+    records: where it comes from.
+  """
+
+  seeds: tuple[int, ...]
+  columns: Mapping[str, np.ndarray]
+  final: np.ndarray
+  evaluation: np.ndarray | None
+  records: tuple[Record, ...]
+
+  @property
+  def env_steps(self) -> np.ndarray:
+    """Environment steps of each line, [T]."""
+    return self.columns['env_steps']
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """Everything that is compared.
+
+  Attributes:
+    tasks: panels, in order.
+    arms: names, in order.
+    cells: (task, arm) -> cell; one that nobody ran is not there.
+    references: task -> the arm that scores are shares of: of those paid the true
+      reward (of all, where there are none) the one run on most tasks, then the best.
+    scale: task -> mean final score of that arm, 1 where it is not positive.
+    true_reward: arms that are paid the true reward.
+    problems: sentences.
+  """
+
+  tasks: tuple[str, ...]
+  arms: tuple[str, ...]
+  cells: Mapping[tuple[str, str], Cell]
+  references: Mapping[str, str]
+  scale: Mapping[str, float]
+  true_reward: frozenset[str]
+  problems: tuple[str, ...]
+
+  def on(self, task: str) -> dict[str, Cell]:
+    """Arm -> cell on one task."""
+    return {a: self.cells[task, a] for a in self.arms if (task, a) in self.cells}
+
+  def common(self, *arms: str) -> list[str]:
+    """Tasks that all these arms were run on."""
+    return [t for t in self.tasks if all((t, a) in self.cells for a in arms)]
+
+  def shares(self, arm: str, tasks: Sequence[str]) -> list[np.ndarray]:
+    """Final scores as shares of the task's reference, one array [S] a task."""
+    return [self.cells[task, arm].final / self.scale[task] for task in tasks]
+
+
+def compare(records: Sequence[Record], problems: Sequence[str] = ()) -> Comparison:
+  """Puts records side by side.
+
+  Args:
+    records: at least one.
+    problems: sentences from reading them, carried along.
+
+  Raises:
+    ValueError: if no record has a single finished episode.
+  """
+  said = [*problems, *(p for record in records for p in record.problems)]
+  said = list(dict.fromkeys(said))
+  named = collections.defaultdict(list)
+  for record, name in zip(records, name_arms(records), strict=True):
+    named[record.task, name].append(record)
+  cells = {}
+  for (task, arm), group in named.items():
+    cell, wrong = _cell(f'{arm} on {task}', group)
+    said += wrong
+    if cell is not None:
+      cells[task, arm] = cell
+  if not cells:
+    raise ValueError(
+      'No run has finished a single episode, so there is nothing to report yet. '
+      + ' '.join(said)
+    )
+  tasks = tuple(sorted({task for task, _ in cells}))
+  true_reward = frozenset(
+    arm for (_, arm), cell in cells.items() if _is_true_reward(cell.records[0])
+  )
+  first_seen = dict.fromkeys(arm for _, arm in cells)
+  arms = tuple(sorted(first_seen, key=lambda a: (a not in true_reward, a)))
+  references, scale = {}, {}
+  for task in tasks:
+    means = {a: cells[task, a].final.mean() for a in arms if (task, a) in cells}
+    paid = {a: m for a, m in means.items() if a in true_reward} or means
+    # One that was run on every task serves better than the best on a single one.
+    width = {a: sum((t, a) in cells for t in tasks) for a in paid}
+    references[task] = max(paid, key=lambda a: (width[a], paid[a]))
+    best = float(paid[references[task]])
+    scale[task] = best if best > 0 else 1.0
+    said += _missing(task, {a: cells[task, a] for a in means}, arms)
+  return Comparison(
+    tasks, arms, cells, references, scale, true_reward, tuple(dict.fromkeys(said))
+  )
+
+
+def name_arms(records: Sequence[Record]) -> list[str]:
+  """A name for each record's arm: its method, and what else sets it apart.
+
+  Flags are named where records of the same method and task differ in them; flags that
+  follow from the task alone, such as a rater's scale, therefore are not.
+  """
+  names = [record.name or record.flags.get('method', 'run') for record in records]
+  told = [set() for _ in records]  # type: list[set[str]]
+  groups = collections.defaultdict(list)
+  for i, record in enumerate(records):
+    groups[record.task, names[i]].append(i)
+  for (_, name), group in groups.items():
+    flags = {f for i in group for f in records[i].flags if not _is_circumstance(f)}
+    for flag in flags:
+      # A flag that one of them does not know yet sets nothing apart.
+      if len({records[i].flags[flag] for i in group if flag in records[i].flags}) > 1:
+        # The arm is called the same on every task.
+        for i, other in enumerate(names):
+          if other == name:
+            told[i].add(flag)
+  return [
+    name + ''.join(f' {f}={records[i].flags.get(f, "?")}' for f in sorted(told[i]))
+    for i, name in enumerate(names)
+  ]
+
+
+def differing_flags(comparison: Comparison) -> dict[str, dict[str, str]]:
+  """Flag -> arm -> value, of flags that set arms apart on some task."""
+  found: dict[str, dict[str, str]] = {}
+  for task in comparison.tasks:
+    on = comparison.on(task)
+    flags = {f for cell in on.values() for f in cell.records[0].flags}
+    for flag in sorted(f for f in flags if not _is_circumstance(f) or f == 'method'):
+      holders = {a: cell.records[0].flags for a, cell in on.items()}
+      values = {a: own[flag] for a, own in holders.items() if flag in own}
+      if len(set(values.values())) > 1:
+        found.setdefault(flag, {}).update(values)
+  return found
+
+
+def _cell(name: str, records: Sequence[Record]) -> tuple[Cell | None, list[str]]:
+  """Joins records of the same arm; a seed that was run twice counts once."""
+  said, kept, seen = [], [], set()
+  for record in sorted(records, key=lambda r: -len(r.columns['env_steps'])):
+    fresh = [i for i, seed in enumerate(record.seeds) if seed not in seen]
+    again = [seed for seed in record.seeds if seed in seen]
+    if again:
+      said.append(
+        f'{name}: seeds {numbers(again)} of {record.source} were run elsewhere '
+        'too, and the longer run counts.'
+      )
+    seen |= set(record.seeds)
+    kept.append((record, fresh))
+  lengths = {len(record.columns['env_steps']) for record, fresh in kept if fresh}
+  if len(lengths) > 1:
+    said.append(
+      f'{name}: its runs have different lengths; they are compared up to the shortest.'
+    )
+  lines, columns = min(lengths), {}
+  for column in kept[0][0].columns:
+    if not all(column in record.columns for record, _ in kept):
+      continue
+    values = [record.columns[column] for record, _ in kept]
+    if values[0].ndim > 1:
+      parts = [v[:lines, f] for v, (_, f) in zip(values, kept, strict=True)]
+      columns[column] = np.concatenate(parts, axis=1)
+    else:
+      columns[column] = values[0][:lines]
+  seeds = [record.seeds[i] for record, fresh in kept for i in fresh]
+  final = final_scores(columns['env_steps'], columns['episode_return'])
+  known = np.isfinite(final)
+  if not known.all():
+    broken = [seed for seed, fine in zip(seeds, known, strict=True) if not fine]
+    said.append(
+      f'{name}: seeds {numbers(broken)} have no finite return at the end and are left '
+      'out of every figure.'
+    )
+  if not known.any():
+    return None, said
+  skipped = columns.get('non_finite_updates')
+  if skipped is not None and skipped.ndim == 2:
+    counts = np.nan_to_num(skipped[-1])
+    for seed, count in zip(seeds, counts, strict=True):
+      if count:
+        said.append(
+          f'{name}: seed {seed} left out {int(count)} updates whose gradient was not '
+          'finite; it counts, but read it with care.'
+        )
+  evaluations = [record.evaluation for record, _ in kept]
+  evaluation = None
+  if all(e is not None for e in evaluations):
+    parts = [e[f].mean(1) for e, (_, f) in zip(evaluations, kept, strict=True)]  # type: ignore[index]
+    evaluation = np.concatenate(parts)[known]
+  return Cell(
+    seeds=tuple(seed for seed, fine in zip(seeds, known, strict=True) if fine),
+    columns={n: v[:, known] if v.ndim > 1 else v for n, v in columns.items()},
+    final=final[known],
+    evaluation=evaluation,
+    records=tuple(record for record, _ in kept),
+  ), said
+
+
+def final_scores(
+  env_steps: np.ndarray, returns: np.ndarray, share: float = FINAL_SHARE
+) -> np.ndarray:
+  """Each seed's mean over the last `share` of its steps, [T], [T, S] -> [S].
+
+  Lines on which no episode ended are skipped; where that leaves none, the last line
+  with a return counts if it lies within twice that share. NaN otherwise.
+  """
+  result = np.full(returns.shape[1], np.nan)
+  for seed in range(returns.shape[1]):
+    ended = np.isfinite(returns[:, seed])
+    for reach in (share, 2 * share, 1.0 if len(env_steps) < 5 else 0.0):
+      chosen = ended & (env_steps > (1 - reach) * env_steps[-1])
+      if chosen.any():
+        result[seed] = returns[chosen, seed].mean()
+        break
+  return result
+
+
+def _missing(task: str, on: Mapping[str, Cell], arms: Sequence[str]) -> list[str]:
+  said = []
+  absent = [arm for arm in arms if arm not in on]
+  if absent:
+    said.append(f'{task}: {", ".join(absent)} was not run.')
+  everyone = {seed for cell in on.values() for seed in cell.seeds}
+  for arm, cell in on.items():
+    missing = everyone - set(cell.seeds)
+    if missing:
+      said.append(
+        f'{arm} on {task}: seeds {numbers(sorted(missing))}, which other arms have, '
+        'are missing.'
+      )
+  return said
+
+
+def _is_true_reward(record: Record) -> bool:
+  method = record.flags.get('method', record.name)
+  return method in RECIPES and not RECIPES[method].ask
+
+
+def _is_circumstance(flag: str) -> bool:
+  return flag in _CIRCUMSTANCE or flag.startswith(_CIRCUMSTANCE_PREFIXES)

@@ -1,0 +1,208 @@
+"""What runs have left behind, read from their folders: numbers, flags, provenance.
+
+A record holds the seeds that share a task and all flags. A run folder whose rows
+differ in flags (see `training/run_dir.py`) gives one record for each kind of row.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rlfb_jax.training import metrics, returns, run_dir
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """Runs of one task under the same flags.
+
+  Attributes:
+    source: folder or file, as the user would name it.
+    name: what its maker called it, or ''.
+    task: environment.
+    flags: flag -> value, as text.
+    seeds: number of each seed, [S].
+    columns: metric -> [T, S, ...]; `env_steps` is [T].
+    evaluation: true returns of deterministic episodes, [S, episodes], or None.
+    manifest: what it was made with.
+    seconds: wall time of the whole run, or None.
+    problems: sentences about what is wrong with it.
+  """
+
+  source: str
+  name: str
+  task: str
+  flags: Mapping[str, str]
+  seeds: tuple[int, ...]
+  columns: Mapping[str, np.ndarray]
+  evaluation: np.ndarray | None
+  manifest: Mapping[str, Any]
+  seconds: float | None
+  problems: tuple[str, ...] = ()
+
+
+def find(paths: Sequence[str]) -> tuple[list[Record], list[str]]:
+  """Reads runs, folders of runs at any depth, and files of imported curves.
+
+  Args:
+    paths: a run's folder, a folder that holds runs or curves, or a `.json` file of
+      `experiments/learning_curves.py`.
+
+  Returns:
+    The records, and a sentence for each run that could not be read.
+
+  Raises:
+    ValueError: if a path is not there, or nothing is found at all.
+  """
+  records: list[Record] = []
+  problems: list[str] = []
+  for path in paths:
+    if not pathlib.Path(path).exists():
+      raise ValueError(f'{path} is not there; name folders of runs, such as runs/NAME.')
+    for source in _sources(pathlib.Path(path)):
+      try:
+        read = read_curves if source.is_file() else read_run
+        records += read(source)
+      except (ValueError, KeyError, OSError, TypeError, IndexError) as error:
+        problems.append(f'{source} cannot be read and is left out: {error}')
+  if not records:
+    said = ' '.join(problems)
+    raise ValueError(
+      f'No runs were found in {", ".join(paths)}; a run is a folder with '
+      f'{run_dir.MANIFEST} and {run_dir.METRICS}. {said}'.rstrip()
+    )
+  return records, problems
+
+
+def _sources(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  if path.is_file():
+    yield path
+    return
+  runs = sorted(found.parent for found in path.rglob(run_dir.MANIFEST))
+  if runs:
+    yield from runs
+  else:
+    yield from sorted(found for found in path.glob('*.json') if _is_curves(found))
+
+
+def _is_curves(path: pathlib.Path) -> bool:
+  return '"episode_return"' in path.read_text(encoding='utf-8')
+
+
+def read_run(root: pathlib.Path) -> list[Record]:
+  """The records of a run's folder, one for each set of flags among its rows."""
+  run = run_dir.RunDir(root)
+  flags = parse_flags(run.flags.read_text(encoding='utf-8').splitlines())
+  manifest = json.loads(run.manifest.read_text(encoding='utf-8'))
+  columns = metrics.read(root) if run.metrics.is_file() else {}
+  if 'env_steps' not in columns:
+    raise ValueError('it stopped before it had written any metrics.')
+  num_rows = next((v.shape[1] for v in columns.values() if v.ndim > 1), 1)
+  if run.rows.is_file():
+    rows = run_dir.read_rows(run)
+  else:
+    first = int(flags.get('seed', 0))
+    rows = [run_dir.Row(first + i, {}) for i in range(num_rows)]
+  finished = run_dir.read_finished(run)
+  total = int(float(flags.get('total_env_steps', 0)))
+  problems = []
+  if finished is None and columns['env_steps'][-1] < total:
+    problems.append(
+      f'{root.name} stopped at {int(columns["env_steps"][-1]):,} of {total:,} steps '
+      f'(seeds {numbers([row.seed for row in rows])}).'
+    )
+  evaluation = _evaluation(run, len(rows))
+  records = []
+  for own in dict.fromkeys(tuple(sorted(_texts(row.flags).items())) for row in rows):
+    chosen = [i for i, r in enumerate(rows) if _texts(r.flags) == dict(own)]
+    records.append(
+      Record(
+        source=root.name,
+        name='',
+        task=(flags | dict(own)).get('task', ''),
+        flags=flags | dict(own),
+        seeds=tuple(rows[i].seed for i in chosen),
+        columns={n: v[:, chosen] if v.ndim > 1 else v for n, v in columns.items()},
+        evaluation=None if evaluation is None else evaluation[chosen],
+        manifest=manifest,
+        seconds=None if finished is None else finished.get('seconds'),
+        problems=tuple(problems),
+      )
+    )
+  return records
+
+
+def _evaluation(run: run_dir.RunDir, num_rows: int) -> np.ndarray | None:
+  """Deterministic episodes at the end, [S, episodes], or None."""
+  path = run.root / 'report' / returns.FILE
+  if not path.is_file():
+    return None
+  found = np.asarray(json.loads(path.read_text())['returns'], float)
+  return found if found.ndim == 2 and len(found) == num_rows else None
+
+
+def read_curves(path: pathlib.Path) -> list[Record]:
+  """The record of a file that `experiments/learning_curves.py` wrote."""
+  found = json.loads(path.read_text(encoding='utf-8'))
+  flags = parse_flags(found.get('flags', ()))
+  env_steps = np.asarray(found['env_steps'])
+  columns = {
+    name: np.asarray(_to_nan(values), float)
+    for name, values in found.items()
+    if isinstance(values, list) and len(values) == len(env_steps) and name != 'flags'
+  }
+  columns['env_steps'] = env_steps
+  num_seeds = columns['episode_return'].shape[1]
+  seconds = found.get('seconds')
+  if seconds and 'wall_seconds' not in columns:
+    # Only the total is known: taken as spread evenly.
+    columns['wall_seconds'] = seconds * env_steps / env_steps[-1]
+  first = int(flags.get('seed', 0))
+  evaluation = found.get('evaluation')
+  # What the file is named for beside task and arm tells a variant.
+  name = path.stem.removeprefix(f'{found["task"]}-') or found['arm']
+  return [
+    Record(
+      source=path.name,
+      name=name,
+      task=found['task'],
+      flags=flags,
+      seeds=tuple(range(first, first + num_seeds)),
+      columns=columns,
+      evaluation=None if evaluation is None else np.asarray(evaluation, float),
+      manifest={**found.get('manifest', {}), 'command': [found.get('command', '')]},
+      seconds=seconds,
+    )
+  ]
+
+
+def parse_flags(lines: Sequence[str]) -> dict[str, str]:
+  """Flag -> value of the lines of a flag file; comments are left out."""
+  pairs = (line.lstrip('-').partition('=') for line in lines if line.startswith('--'))
+  return {name: value for name, _, value in pairs}
+
+
+def numbers(values: Sequence[int]) -> str:
+  """Numbers in a row as people write them: `0-4, 7`."""
+  parts: list[list[int]] = []
+  for value in sorted(set(values)):
+    if parts and value == parts[-1][-1] + 1:
+      parts[-1].append(value)
+    else:
+      parts.append([value])
+  return ', '.join(f'{p[0]}-{p[-1]}' if len(p) > 1 else str(p[0]) for p in parts)
+
+
+def _texts(flags: Mapping[str, Any]) -> dict[str, str]:
+  return {
+    name: str(v).lower() if isinstance(v, bool) else str(v) for name, v in flags.items()
+  }
+
+
+def _to_nan(value: Any) -> Any:
+  if isinstance(value, list):
+    return [_to_nan(v) for v in value]
+  return np.nan if value is None else value

@@ -1,0 +1,210 @@
+"""Tables of a report: HTML, Markdown, LaTeX (`booktabs`) and CSV."""
+
+import csv
+import html
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rlfb_jax.reports import figures, statistics
+from rlfb_jax.reports.comparison import Comparison
+from rlfb_jax.reports.records import numbers
+from rlfb_jax.training.intervals import Interval, mean_interval
+
+
+class Table(NamedTuple):
+  """Rows of text.
+
+  Attributes:
+    name: of its files.
+    title: as a heading.
+    says: what it shows and how it was computed.
+    head: names of columns.
+    rows: as many cells each.
+  """
+
+  name: str
+  title: str
+  says: str
+  head: tuple[str, ...]
+  rows: Sequence[tuple[str, ...]]
+
+
+def final_scores(c: Comparison) -> Table:
+  """Final scores of every arm on every task."""
+  rows = []
+  for task in c.tasks:
+    for arm, cell in c.on(task).items():
+      found = statistics.aggregate([cell.final])
+      share = cell.final.mean() / c.scale[task]
+      evaluation = '' if cell.evaluation is None else plus_minus(cell.evaluation)
+      rows.append(
+        (
+          task,
+          arm,
+          str(len(cell.seeds)),
+          f'{int(cell.env_steps[-1]):,}',
+          plus_minus(cell.final),
+          figures.text_of(found),
+          evaluation,
+          f'{share:.2f}',
+        )
+      )
+  return Table(
+    'scores',
+    'Final scores',
+    'True return of training episodes over the last tenth of the steps: mean with 95 %'
+    ' Student interval, and interquartile mean with 95 % bootstrap interval.'
+    ' Evaluation: deterministic episodes at the end. Share: of the reference,'
+    f' {figures.reference_sentence(c)}.',
+    (
+      'task',
+      'arm',
+      'seeds',
+      'steps',
+      'mean',
+      'interquartile mean',
+      'evaluation',
+      'share',
+    ),
+    rows,
+  )
+
+
+def comparisons(c: Comparison) -> Table:
+  """Paired differences and probabilities of improvement, task by task."""
+  rows = []
+  for first, second in figures.pairs(c):
+    for task in c.common(first, second):
+      a, b = c.cells[task, first], c.cells[task, second]
+      found = figures.difference(c, task, first, second)
+      chance = statistics.probability_of_improvement([a.final], [b.final])
+      common = set(a.seeds) & set(b.seeds)
+      rows.append(
+        (
+          task,
+          first,
+          second,
+          numbers(sorted(common)),
+          '' if found is None else figures.text_of(found, signed=True),
+          figures.text_of(chance),
+        )
+      )
+  return Table(
+    'comparisons',
+    'Comparisons',
+    'First minus second over the seeds that both have, with 95 % Student interval, and'
+    ' the probability that a run of the first ends above one of the second, with 95 %'
+    ' bootstrap interval.',
+    ('task', 'first', 'second', 'common seeds', 'difference', 'P(first > second)'),
+    rows,
+  )
+
+
+def plus_minus(values: np.ndarray) -> str:
+  """Mean and half width of its interval over seeds."""
+  found = mean_interval(values, statistics.CONFIDENCE)
+  if abs(float(found.mean)) >= 10 or not np.isfinite(found.half_width):
+    return str(Interval(*found))
+  return f'{found.mean:.2f} ± {found.half_width:.2f}'
+
+
+def seeds_csv(c: Comparison) -> str:
+  """Final score of every seed, one a line."""
+  rows = []
+  for task in c.tasks:
+    for arm, cell in c.on(task).items():
+      nothing = np.full(len(cell.seeds), np.nan)
+      evaluation = nothing if cell.evaluation is None else cell.evaluation
+      for seed, final, e in zip(cell.seeds, cell.final, evaluation, strict=True):
+        shown = '' if np.isnan(e) else f'{e:.6g}'
+        rows.append((task, arm, str(seed), f'{final:.6g}', shown))
+  return _csv(('task', 'arm', 'seed', 'training_return', 'evaluation_return'), rows)
+
+
+def curves_csv(c: Comparison) -> str:
+  """Mean return and interval at every line of every arm, one a line."""
+  rows = []
+  for task in c.tasks:
+    for arm, cell in c.on(task).items():
+      found = zip(
+        cell.env_steps, *figures.band(cell.columns['episode_return']), strict=True
+      )
+      for steps, *values in found:
+        shown = ['' if np.isnan(v) else f'{v:.6g}' for v in values]
+        rows.append((task, arm, str(int(steps)), *shown))
+  return _csv(('task', 'arm', 'env_steps', 'mean', 'low', 'high'), rows)
+
+
+def to_csv(table: Table) -> str:
+  """With a line of names first."""
+  return _csv(table.head, table.rows)
+
+
+def to_markdown(table: Table) -> str:
+  """As GitHub and others render it."""
+
+  def line(cells: Sequence[str]) -> str:
+    return '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'
+
+  rule = '|' + '---|' * len(table.head)
+  return '\n'.join([line(table.head), rule, *map(line, table.rows)]) + '\n'
+
+
+def to_latex(table: Table) -> str:
+  """For the package `booktabs`."""
+
+  def line(cells: Sequence[str]) -> str:
+    return ' & '.join(_latex(cell) for cell in cells) + r' \\'
+
+  body = '\n'.join(f'    {line(row)}' for row in table.rows)
+  return (
+    '\\begin{table}\n  \\centering\n'
+    f'  \\caption{{{_latex(table.says)}}}\n'
+    f'  \\begin{{tabular}}{{{"l" * len(table.head)}}}\n    \\toprule\n'
+    f'    {line(table.head)}\n    \\midrule\n{body}\n    \\bottomrule\n'
+    '  \\end{tabular}\n\\end{table}\n'
+  )
+
+
+def to_html(table: Table) -> str:
+  """A table that scrolls by itself where the page is narrow."""
+  head = ''.join(f'<th scope="col">{html.escape(h)}</th>' for h in table.head)
+  lines = []
+  before = None
+  for row in table.rows:
+    first = ' class="first"' if row[0] != before else ''
+    before = row[0]
+    cells = ''.join(
+      f'<td{" class=num" if _is_number(cell) else ""}>{html.escape(cell)}</td>'
+      for cell in row
+    )
+    lines.append(f'<tr{first}>{cells}</tr>')
+  return (
+    '<div class="scroll" tabindex="0" role="region"'
+    f' aria-label="{html.escape(table.title)}"><table><thead><tr>{head}</tr></thead>'
+    f'<tbody>{"".join(lines)}</tbody></table></div>'
+  )
+
+
+def _csv(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  out = io.StringIO()
+  writer = csv.writer(out, lineterminator='\n')
+  writer.writerow(head)
+  writer.writerows(rows)
+  return out.getvalue()
+
+
+def _latex(text: str) -> str:
+  for plain, safe in (
+    ('_', r'\_'), ('%', r'\%'), ('&', r'\&'), ('#', r'\#'), ('±', r'$\pm$'),
+    ('>', '$>$'), ('<', '$<$'),
+  ):  # fmt: skip
+    text = text.replace(plain, safe)
+  return text
+
+
+def _is_number(cell: str) -> bool:
+  return cell[:1].isdigit() or (cell[:1] in '+-' and cell[1:2].isdigit())

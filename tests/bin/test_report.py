@@ -1,0 +1,42 @@
+"""rlfb-report from the command line."""
+
+import pytest
+
+from rlfb_jax.bin import report
+from tests.reports.fake_runs import write_run
+
+
+def test_runs_become_a_page_and_tables(tmp_path, capsys):
+  write_run(tmp_path / 'a')
+  write_run(tmp_path / 'b', method='ppo', seeds=(0, 1))
+  out = tmp_path / 'out'
+  report.main([str(tmp_path / 'a'), f'--out={out}', str(tmp_path / 'b')])
+  said = capsys.readouterr()
+  assert said.out.strip() == str(out / 'index.html')
+  assert 'ppo on walker_walk: seeds 2, which other arms have, are missing.' in said.err
+  names = {path.name for path in out.iterdir()}
+  kinds = {f'{t}.{e}' for t in ('scores', 'comparisons') for e in ('csv', 'md', 'tex')}
+  assert names == {'index.html', 'seeds.csv', 'curves.csv'} | kinds
+  assert '<h1>ppo, rbrl on walker_walk</h1>' in (out / 'index.html').read_text()
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ([], 'No runs are named'),
+    (['nowhere'], 'is not there'),
+    (['x', '--ot=y'], '--out'),
+  ],
+)
+def test_mistakes_are_one_sentence(arguments, message, capsys):
+  with pytest.raises(SystemExit) as ended:
+    report.main(arguments)
+  assert ended.value.code == 1
+  error = capsys.readouterr().err
+  assert message in error
+  assert error.count('\n') == 1
+
+
+def test_help_lists_its_flags(capsys):
+  report.main(['--help'])
+  assert '--title' in capsys.readouterr().out

@@ -1,0 +1,122 @@
+"""From folders to arms, seeds and scores; nothing is dropped in silence."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rlfb_jax.reports import comparison, records
+from tests.reports.fake_runs import write_run
+
+
+def compare(*paths):
+  return comparison.compare(*records.find([str(path) for path in paths]))
+
+
+def test_scores_are_those_of_the_last_tenth_as_shares_of_the_true_reward(tmp_path):
+  write_run(tmp_path / 'sweep' / 'a', level=20.0, method='ppo')
+  write_run(tmp_path / 'sweep' / 'b', level=10.0)
+  c = compare(tmp_path)
+  assert c.arms == ('ppo', 'rbrl')
+  assert c.true_reward == {'ppo'}
+  assert c.references == {'walker_walk': 'ppo'}
+  np.testing.assert_allclose(c.cells['walker_walk', 'rbrl'].final, [10, 11, 12])
+  np.testing.assert_allclose(c.scale['walker_walk'], 21)
+  (shares,) = c.shares('rbrl', c.common('ppo', 'rbrl'))
+  np.testing.assert_allclose(shares, np.array([10, 11, 12]) / 21)
+  assert c.problems == ()
+
+
+def test_rows_with_flags_of_their_own_are_arms_of_their_own(tmp_path):
+  flags = [{'kl_beta': 0.1}, {'kl_beta': 0.1}, {'kl_beta': 0.5}, {'kl_beta': 0.5}]
+  write_run(tmp_path / 'r', seeds=(0, 1, 0, 1), row_flags=flags)
+  c = compare(tmp_path)
+  assert c.arms == ('rbrl kl_beta=0.1', 'rbrl kl_beta=0.5')
+  assert [cell.seeds for cell in c.cells.values()] == [(0, 1), (0, 1)]
+  assert comparison.differing_flags(c) == {
+    'kl_beta': {'rbrl kl_beta=0.1': '0.1', 'rbrl kl_beta=0.5': '0.5'}
+  }
+
+
+def test_arms_are_named_by_what_differs_within_a_task_only(tmp_path):
+  for task, scale in (('walker_walk', 20), ('cheetah_run', 10)):
+    for method in ('rbrl', 'rbrl_kl'):
+      write_run(tmp_path / task / method, task=task, method=method, rating_max=scale)
+  c = compare(tmp_path)
+  assert c.arms == ('rbrl', 'rbrl_kl')
+  assert c.tasks == ('cheetah_run', 'walker_walk')
+
+
+def test_runs_of_the_same_arm_are_joined_and_doubles_named(tmp_path):
+  write_run(tmp_path / 'a', seeds=(0, 1))
+  write_run(tmp_path / 'b', seeds=(2, 3), seed=2)
+  write_run(tmp_path / 'c', seeds=(1, 4), level=99.0, lines=8)
+  c = compare(tmp_path)
+  cell = c.cells['walker_walk', 'rbrl']
+  assert sorted(cell.seeds) == [0, 1, 2, 3, 4]
+  assert cell.columns['episode_return'].shape == (8, 5)
+  # Of the two runs of seed 1 the longer counts.
+  np.testing.assert_allclose(cell.columns['episode_return'][-1, cell.seeds.index(1)], 9)
+  said = ' '.join(c.problems)
+  assert 'seeds 1 of c were run elsewhere too' in said
+  assert 'up to the shortest' in said
+
+
+def test_broken_and_missing_seeds_are_named(tmp_path):
+  def spoil(line):
+    line['non_finite_updates'][2] = 4.0
+    if line['env_steps'] > 500:
+      line['episode_return'][1] = None
+
+  write_run(tmp_path / 'a', spoil=spoil)
+  write_run(tmp_path / 'b', method='ppo')
+  c = compare(tmp_path)
+  assert c.cells['walker_walk', 'rbrl'].seeds == (0, 2)
+  said = ' '.join(c.problems)
+  assert 'rbrl on walker_walk: seeds 1 have no finite return' in said
+  assert 'seed 2 left out 4 updates' in said
+  assert 'rbrl on walker_walk: seeds 1, which other arms have, are missing.' in said
+
+
+def test_an_unfinished_run_and_an_unreadable_one_are_named(tmp_path):
+  write_run(tmp_path / 'a', finished=False, lines=6)
+  broken = write_run(tmp_path / 'b')
+  (broken / 'metrics.jsonl').write_text('not JSON\n{}\n')
+  empty = write_run(tmp_path / 'c')
+  (empty / 'metrics.jsonl').write_text('')
+  said = ' '.join(compare(tmp_path).problems)
+  assert 'a stopped at 600 of 1,000 steps (seeds 0-2).' in said
+  assert 'metrics.jsonl line 1 is not JSON' in said
+  assert 'it stopped before it had written any metrics' in said
+
+
+def test_older_runs_without_rows_count_from_their_first_seed(tmp_path):
+  write_run(tmp_path / 'a', rows=False, seed=5)
+  assert compare(tmp_path).cells['walker_walk', 'rbrl'].seeds == (5, 6, 7)
+
+
+def test_imported_curves_bring_flags_evaluation_and_time(tmp_path):
+  record = {
+    'task': 'walker_walk', 'arm': 'rbrl', 'flags': ['# x', '--method=rbrl', '--seed=3'],
+    'command': 'python x', 'seconds': 120.0, 'manifest': {}, 'env_steps': [100, 200],
+    'episode_return': [[None, 1.0], [2.0, 3.0]], 'evaluation': [[1.0, 3.0], [4.0, 4.0]],
+    'labels_asked': [[None, None], [5, 5]],
+  }  # fmt: skip
+  (tmp_path / 'walker_walk-rbrl.json').write_text(json.dumps(record))
+  (tmp_path / 'other.json').write_text('{}')
+  cell = compare(tmp_path).cells['walker_walk', 'rbrl']
+  assert cell.seeds == (3, 4)
+  np.testing.assert_allclose(cell.evaluation, [2.0, 4.0])
+  np.testing.assert_allclose(cell.columns['wall_seconds'], [60.0, 120.0])
+  np.testing.assert_allclose(cell.final, [2.0, 3.0])
+
+
+def test_a_folder_without_runs_is_refused_in_one_sentence(tmp_path):
+  with pytest.raises(ValueError, match='No runs were found'):
+    records.find([str(tmp_path)])
+  with pytest.raises(ValueError, match='is not there'):
+    records.find([str(tmp_path / 'nowhere')])
+
+
+def test_numbers_in_a_row_are_shortened():
+  assert records.numbers([4, 0, 1, 2, 7]) == '0-2, 4, 7'
