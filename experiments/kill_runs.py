@@ -1,0 +1,292 @@
+"""Runs that are killed again and again, against ones that are not, bit by bit.
+
+python experiments/kill_runs.py [--kills=20] [--methods=pebble,rbrl_kl] [--write]
+
+Each method trains on walker_walk, with checkpoints a second or so apart. Its process is
+ended with SIGKILL at moments that take turns: anywhere, inside a save, and while people
+are asked and the reward is fitted. The next one goes on from what it finds. At the end
+every metric, every bit of the last checkpoint, the evaluation and the exported policy
+are compared with those of a run that went through.
+"""
+
+import argparse
+import collections
+import json
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import NamedTuple
+
+import numpy as np
+from orbax import checkpoint as ocp
+
+from rlfb_jax import methods
+from rlfb_jax.bin import train
+from rlfb_jax.training import export, manifest
+
+ROOT = pathlib.Path(__file__).resolve().parent
+RESULTS = ROOT / 'results' / 'kill_runs.json'
+CLOCKS = ('wall_seconds', 'steps_per_second')
+ANYWHERE, SAVE, SESSION = 'anywhere', 'save', 'session'
+NO_LINE = 'before its first line'
+POLL = 0.002  # Seconds.
+COMMON = (
+  '--task=walker_walk',
+  '--num_seeds=2',
+  '--eval_episodes=2',
+  '--checkpoint_minutes=0.02',
+  '--tensorboard=false',
+)
+FLAGS = {
+  'pebble': (
+    '--method=pebble',
+    '--total_env_steps=12800',
+    '--sac_hidden_size=64',
+    '--sac_batch_size=32',
+    '--updates_per_step=0.125',
+    '--replay_num_envs=16',
+    '--replay_chunk_steps=320',
+    '--replay_random_steps=960',
+    '--pairs_pretrain_steps=1280',
+    '--pairs_session_interval=960',
+    '--pairs_labels_per_session=40',
+    '--pairs_label_budget=400',
+    '--reward_hidden_size=64',
+  ),
+  'rbrl_kl': (
+    '--method=rbrl_kl',
+    '--total_env_steps=240000',
+    '--ppo_num_envs=8',
+    '--ppo_rollout_steps=125',
+    '--ppo_minibatch_size=250',
+    '--ppo_num_epochs=2',
+    '--ppo_hidden_size=64',
+    '--feedback_pretrain_steps=8000',
+    '--feedback_session_interval=16000',
+    '--feedback_labels_per_session=40',
+    '--feedback_label_budget=600',
+    '--reward_hidden_size=64',
+  ),
+}
+
+
+class Kill(NamedTuple):
+  """One death.
+
+  Attributes:
+    where: it fell, as far as the files tell.
+    line: environment steps of the last line of metrics.
+    saved: environment steps of the last checkpoint that was complete.
+    resumed: environment steps at which the next process went on.
+  """
+
+  where: str
+  line: int
+  saved: int
+  resumed: int
+
+
+def session_steps(flags):
+  """Environment steps at which people are asked."""
+  config = train.parse(flags)
+  algorithm = methods.make(config, train.make_environment(config))
+  steps = range(0, config.total_env_steps, algorithm.steps_per_chunk)
+  return {step for step in steps if algorithm.request(step) is not None}
+
+
+def command(folder, flags):
+  return [
+    *(sys.executable, '-m', 'rlfb_jax.bin.train'),
+    *flags,
+    *(f'--run_dir={folder}', '--resume'),
+  ]
+
+
+def last_line(folder):
+  """Environment steps of the last whole line, 0 where there is none."""
+  path = folder / 'metrics.jsonl'
+  if not path.is_file():
+    return 0
+  with open(path, 'rb') as file:
+    file.seek(max(path.stat().st_size - 20_000, 0))
+    lines = file.read().splitlines(keepends=True)
+  whole = [line for line in lines if line.endswith(b'\n')]
+  return json.loads(whole[-1])['env_steps'] if whole else 0
+
+
+def saves(folder):
+  """Complete checkpoints, and whether one is being written."""
+  names = [p.name for p in (folder / 'checkpoints').glob('*')]
+  return [int(n) for n in names if n.isdigit()], any('tmp' in n for n in names)
+
+
+def clock_of(folder, step):
+  text = (folder / 'checkpoints' / str(step) / 'host' / 'metadata').read_text()
+  return json.loads(text)['clock']
+
+
+def live(folder, flags, mode, random, sessions):
+  """Starts a process and kills it when `mode` says.
+
+  Returns:
+    Where the kill fell, its last line and last save; None if it came to its end.
+  """
+  start = last_line(folder)
+  before = set(saves(folder)[0])
+  log = open(folder.with_suffix('.log'), 'a')  # noqa: SIM115
+  with log, subprocess.Popen(command(folder, flags), stderr=log, stdout=log) as process:
+    alive, deadline = False, np.inf
+    while process.poll() is None and time.monotonic() < deadline:
+      complete, saving = saves(folder)
+      # The process drops lines that it will write again.
+      line = last_line(folder)
+      if not alive and set(complete) - before:
+        alive = True
+      elif alive and deadline == np.inf:
+        if mode == ANYWHERE:
+          deadline = time.monotonic() + random.uniform(0.0, 2.0)
+        elif (mode == SAVE and saving) or (mode == SESSION and line in sessions):
+          deadline = time.monotonic() + random.uniform(0.0, 0.05)
+      time.sleep(POLL)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    if process.returncode != -signal.SIGKILL:
+      assert process.returncode == 0, (folder.with_suffix('.log')).read_text()[-3000:]
+      return None
+  line = last_line(folder)
+  complete, saving = saves(folder)
+  newest = clock_of(folder, max(complete)) if complete else {'env_steps': 0, 'done': 0}
+  if line <= start and not alive:
+    where = NO_LINE
+  elif saving:
+    where = 'inside a save'
+  elif line in sessions and (newest['env_steps'], newest['done']) <= (line, 0):
+    where = 'in a session'
+  else:
+    where = 'in a chunk'
+  return where, line, newest['env_steps']
+
+
+def torment(folder, flags, kills, seed=0):
+  """Runs to the end; at least the first `kills` processes are killed on the way."""
+  rng, sessions = random.Random(seed), session_steps(flags)
+  modes = (ANYWHERE, SAVE, SESSION)
+  deaths = []
+  for number in range(10 * kills):
+    mode = modes[number % len(modes)] if number < kills else 'none'
+    death = live(folder, flags, mode, rng, sessions)
+    record = json.loads((folder / 'manifest.json').read_text())
+    starts = [session['env_steps'] for session in record['sessions']]
+    if deaths and len(starts) > len(deaths):
+      deaths[-1] = deaths[-1]._replace(resumed=starts[len(deaths)])
+    if death is None:
+      return [d for d in deaths if d.resumed >= 0]
+    deaths.append(Kill(*death, resumed=-1))
+  raise RuntimeError(f'{folder} does not come to its end.')
+
+
+def lines_of(folder):
+  records = map(json.loads, (folder / 'metrics.jsonl').read_text().splitlines())
+  return [{k: v for k, v in r.items() if k not in CLOCKS} for r in records]
+
+
+def arrays_of(folder, step):
+  path = (folder / 'checkpoints' / str(step) / 'state').absolute()
+  return ocp.PyTreeCheckpointer().restore(path)
+
+
+def differing_bits(a, b):
+  """Of two records of arrays."""
+  assert set(a) == set(b)
+  count = 0
+  for name in a:
+    x, y = (np.atleast_1d(np.asarray(r[name])) for r in (a, b))
+    assert (x.shape, x.dtype) == (y.shape, y.dtype), name
+    x, y = (np.ascontiguousarray(v).reshape(-1).view(np.uint8) for v in (x, y))
+    count += int(np.unpackbits(x ^ y).sum())
+  return count
+
+
+def policy_of(folder):
+  params = export.load_policy(folder).params()
+  layers = {
+    f'{i}{j}': x
+    for i, layer in enumerate(params['layers'])
+    for j, x in enumerate(layer)
+  }
+  return {'mean': params['mean'], 'scale': params['scale'], **layers}
+
+
+def compare(one, other):
+  """How much two runs differ: lines, bits of the last state and of the policy."""
+  a, b = lines_of(one), lines_of(other)
+  (last,) = {max(saves(f)[0]) for f in (one, other)}
+  returns = [
+    json.loads((f / 'report' / 'evaluation.json').read_text()) for f in (one, other)
+  ]
+  return {
+    'lines': len(a),
+    'differing_lines': sum(x != y for x, y in zip(a, b, strict=True)),
+    'bits': 8 * sum(np.asarray(x).nbytes for x in arrays_of(one, last).values()),
+    'differing_bits': differing_bits(*(arrays_of(f, last) for f in (one, other))),
+    'differing_bits_of_the_policy': differing_bits(policy_of(one), policy_of(other)),
+    'evaluations_differ': returns[0] != returns[1],
+  }
+
+
+def summary(name, deaths, compared):
+  """A row of the table."""
+  where = collections.Counter(death.where for death in deaths)
+  redone = [death.line - death.resumed for death in deaths]
+  lost = [death.saved - death.resumed for death in deaths]
+  return (
+    f'| {name} | {len(deaths)} | '
+    + ', '.join(f'{count} {place}' for place, count in where.most_common())
+    + f' | {np.mean(redone):,.0f} / {max(redone):,} | {max(lost):,}'
+    f' | {compared["differing_lines"]} of {compared["lines"]}'
+    f' | {compared["differing_bits"]} of {compared["bits"]:,} |'
+  )
+
+
+HEADER = (
+  '| run | kills | where they fell | steps done again, mean / most |'
+  ' steps lost beyond the last save | differing lines | differing bits |\n'
+  '|---|---|---|---|---|---|---|'
+)
+
+
+def main(argv):
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--kills', type=int, default=20)
+  parser.add_argument('--methods', default='pebble,rbrl_kl')
+  parser.add_argument('--out', type=pathlib.Path)
+  parser.add_argument('--write', action='store_true', help='keep the results')
+  args = parser.parse_args(argv)
+  out = args.out or pathlib.Path(tempfile.mkdtemp(prefix='kill_runs-'))
+  table, record = [HEADER], {'manifest': manifest.make(), 'runs': {}}
+  for method in args.methods.split(','):
+    flags = (*COMMON, *FLAGS[method])
+    quiet, killed = out / f'{method}-quiet', out / f'{method}-killed'
+    out.mkdir(parents=True, exist_ok=True)
+    subprocess.run(command(quiet, flags), check=True)
+    deaths = torment(killed, flags, args.kills)
+    compared = compare(quiet, killed)
+    table.append(summary(method, deaths, compared))
+    record['runs'][method] = {
+      'flags': flags,
+      'kills': [death._asdict() for death in deaths],
+      **compared,
+    }
+    print(table[-1], flush=True)
+    if args.write:
+      RESULTS.write_text(json.dumps(record, indent=1) + '\n')
+      RESULTS.with_suffix('.md').write_text('\n'.join(table) + '\n')
+  print('\n'.join(table))
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])
