@@ -2,14 +2,16 @@
 
 python experiments/kill_sweep.py [--kills=2] [--out=FOLDER]
 
-Starts a tiny sweep (PPO and RbRL-KL on a probe world, two step sizes and two seeds in
-each program), ends it with SIGKILL at moments of its own choosing, lets two shards at
-once go on, kills one of them too, and finishes with a plain second start. Then compares
-every metric, evaluation and exported policy with those of an undisturbed sweep.
+Starts a tiny sweep (PPO and RbRL-KL on a probe world with two sizes of networks, two
+step sizes and two seeds in each program), ends it with SIGKILL at random moments, lets
+two shards at once go on, kills one of them too, and finishes with a plain second start.
+Then compares every metric, evaluation and exported policy with those of an undisturbed
+sweep.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import random
 import signal
@@ -27,14 +29,14 @@ CLOCKS = ('wall_seconds', 'steps_per_second')
 SWEEP = (
   '--grid=method=ppo,rbrl_kl',
   '--grid=ppo_learning_rate=1e-3,3e-3',
+  '--grid=ppo_hidden_size=8,16',
   '--seeds=2',
   '--task=probe_choice',
-  '--total_env_steps=38400',
+  '--total_env_steps=19200',
   '--ppo_num_envs=8',
   '--ppo_rollout_steps=20',
   '--ppo_minibatch_size=40',
   '--ppo_num_epochs=1',
-  '--ppo_hidden_size=8',
   '--ppo_hidden_layers=1',
   '--reward_hidden_size=8',
   '--reward_hidden_layers=1',
@@ -70,17 +72,29 @@ def lines_written(out):
   return sum(p.read_bytes().count(b'\n') for p in out.glob('*/metrics.jsonl'))
 
 
-def kill_when(process, out, lines, limit=600.0):
-  """SIGKILL once so many more lines of metrics are there; False if it ended first."""
+def kill_when(process, out, lines, *, job_too, limit=600.0):
+  """SIGKILL once so many more lines of metrics are there; False if it ended first.
+
+  The sweep alone is killed, whose job then saves itself, or the job with it, whose last
+  steps are lost.
+  """
   target, end = lines_written(out) + lines, time.monotonic() + limit
   while process.poll() is None and lines_written(out) < target:
     if time.monotonic() > end:
       raise TimeoutError(f'{out} has not reached {target} lines.')
     time.sleep(0.01)
   killed = process.poll() is None
+  for pid in jobs_of(process) if job_too else ():
+    os.kill(pid, signal.SIGKILL)
   process.send_signal(signal.SIGKILL)
   process.communicate()
   return killed
+
+
+def jobs_of(process):
+  """Numbers of the processes that a sweep has started."""
+  path = pathlib.Path(f'/proc/{process.pid}/task/{process.pid}/children')
+  return [int(pid) for pid in path.read_text().split()] if path.exists() else []
 
 
 def wait_for_orphans(out, limit=120.0):
@@ -125,16 +139,18 @@ def disturb(out, kills, rng):
   for number in range(kills):
     lines = rng.randint(20, 150)
     at = lines_written(out)
-    killed = kill_when(start(out), out, lines)
-    wait_for_orphans(out)
+    job_too = number % 2 == 0
+    killed = kill_when(start(out), out, lines, job_too=job_too)
     what = 'SIGKILL' if killed else 'ended before its kill'
-    tell(f'start {number + 1}: went on at line {at}, {what} at {lines_written(out)}')
+    what += f' at line {lines_written(out)}' + (', its job too' if job_too else '')
+    wait_for_orphans(out)
+    tell(f'start {number + 1}: went on at line {at}, {what}')
   at = lines_written(out)
   shards = [start(out, f'--shard={i}/2') for i in range(2)]
-  killed = kill_when(shards[0], out, 20)
+  killed = kill_when(shards[0], out, 20, job_too=True)
   said = shards[1].communicate()[1].strip().splitlines()[-1]
   wait_for_orphans(out)
-  what = 'got SIGKILL' if killed else 'ended before its kill'
+  what = 'got SIGKILL with its job' if killed else 'ended before its kill'
   tell(f'two shards at once: went on at line {at}; shard 0 {what}; shard 1: "{said}"')
   code, said = _run(out)
   tell(f'last start: "{said}", exit code {code}')

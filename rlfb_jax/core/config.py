@@ -79,7 +79,7 @@ def log(value: Any) -> jax.Array:
 def check_value(name: str, value: Any, rule: Any) -> None:
   """Raises ValueError in one sentence if `value` breaks the field's rule."""
   choices = rule.get('choices')
-  if choices is not None and value not in choices:
+  if choices is not None and not is_traced(value) and value not in choices:
     raise ValueError(f'{name}={value} is not one of {", ".join(choices)}.')
   if isinstance(value, bool) or not isinstance(value, (int, float)):
     return

@@ -24,8 +24,9 @@ from rlfb_jax.methods.algorithm import Algorithm, PerKind, Session
 from rlfb_jax.methods.check import check
 from rlfb_jax.methods.config import Config, to_sections
 from rlfb_jax.methods.make import make
+from rlfb_jax.repulsion.weights import class_weights
 
-Values = Mapping[str, jax.Array]  # Flag -> one number a run.
+Values = Mapping[str, jax.Array]  # Flag -> one number (or vector) a run.
 
 # Seeds are rows of a family anyway, and the folder is where it is left.
 _NOT_COMPARED = ('seed', 'num_seeds', 'run_dir')
@@ -51,7 +52,7 @@ class FamilyState(flax.struct.PyTreeNode):
   """One run of a family.
 
   Attributes:
-    values: its own numbers, flag -> [].
+    values: its own numbers, flag -> [] ([n + 1] of `kl_weights`).
     state: the method's state under them.
   """
 
@@ -64,7 +65,7 @@ class Family(NamedTuple):
 
   Attributes:
     algorithm: of all; its `init` takes `(key, values)` of one run.
-    values: flag -> number of each run, [S].
+    values: flag -> number of each run, [S, ...].
   """
 
   algorithm: Algorithm
@@ -138,11 +139,18 @@ def make_family(configs: Sequence[Config], env: Environment) -> Family:
       )
   flags = [flags_of(config) for config in configs]
   values = {
-    flag: jnp.array([f[flag] for f in flags], option.dtype)
+    flag: jnp.array([_number(flag, c) for c in configs], option.dtype)
     for flag, option in sweepable().items()
     if any(f[flag] != flags[0][flag] for f in flags)
   }
   return Family(_algorithm(first, env), values)
+
+
+def _number(flag: str, config: Config) -> Any:
+  """An option as the number that a program takes; of a kind of weights, the weights."""
+  if flag == 'kl_weights':
+    return class_weights(config.kl, config.rating.num_classes)
+  return flags_of(config)[flag]
 
 
 def _algorithm(config: Config, env: Environment) -> Algorithm:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from rlfb_jax.core.config import Options, option
+from rlfb_jax.core.config import Options, is_traced, option
 
 MOMENT_MODES = ('pathwise', 'ratio', 'influence', 'logged_only')
 HEAD_MODES = ('heads_unlikelihood', 'heads_gaussian')
@@ -64,6 +64,8 @@ class RepulsionOptions(Options):
     'Class weights: geometric 2^-i (paper), uniform with the same total, pooled '
     '(one Gaussian over all included classes), reversed, hpml (public code).',
     choices=('geometric', 'uniform', 'pooled', 'reversed', 'hpml'),
+    sweep=True,
+    apart=lambda v: v in ('pooled', 'hpml'),
   )
   include_best: bool = option(False, 'Repel from the best class too, least of all.')
   shuffled_labels: bool = option(
@@ -198,7 +200,8 @@ def check(options: RepulsionOptions, num_classes: int) -> None:
       f'kl_mode={options.kl_mode} knows one direction only, not '
       f'{options.direction}; try direction=forward or kl_mode=pathwise.'
     )
-  if options.weights == 'hpml' and options.include_best:
+  named = not is_traced(options.weights)
+  if named and options.weights == 'hpml' and options.include_best:
     raise ValueError(
       'weights=hpml brings its own class set and cannot be joined with '
       'include_best; try weights=geometric.'

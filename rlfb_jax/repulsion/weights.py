@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlfb_jax.core.config import is_traced
 from rlfb_jax.repulsion.options import RepulsionOptions
 
 # Weights typed into the only public code, HPML_Final; the last is .06, not .0625.
@@ -19,18 +20,23 @@ def included_classes(options: RepulsionOptions, num_classes: int) -> int:
 
   The public code includes the best class for n <= 5 (n=2: 2, ..., 5: 5, 6: 5).
   """
-  if options.weights == 'hpml':
+  if not is_traced(options.weights) and options.weights == 'hpml':
     return min(num_classes, len(HPML_WEIGHTS))
   return num_classes if options.include_best else num_classes - 1
 
 
-def class_weights(options: RepulsionOptions, num_classes: int) -> np.ndarray:
+def class_weights(
+  options: RepulsionOptions, num_classes: int
+) -> np.ndarray | jax.Array:
   """The weights omega, [n + 1] float32, entry n for the pooled law.
 
   geometric: 2^-i (RbRL-KL). uniform and pooled: the same total, spread evenly over
   the classes or put on one Gaussian of all of them (two readings of the uniform
-  baseline). reversed: 2^-(k - 1 - i) for k included classes.
+  baseline). reversed: 2^-(k - 1 - i) for k included classes. Where runs with different
+  weights share a program, the option is the weights themselves.
   """
+  if is_traced(options.weights):
+    return options.weights  # type: ignore[return-value]
   k = included_classes(options, num_classes)
   weights = np.zeros(num_classes + 1, np.float32)
   geometric = 0.5 ** np.arange(k)
@@ -49,6 +55,8 @@ def class_weights(options: RepulsionOptions, num_classes: int) -> np.ndarray:
 
 def active_rows(options: RepulsionOptions, num_classes: int) -> np.ndarray:
   """Indices of the rows with weight; static, so that others cost nothing."""
+  if is_traced(options.weights):  # Of a kind that weighs every included class.
+    return np.arange(included_classes(options, num_classes))
   return np.flatnonzero(class_weights(options, num_classes))
 
 

@@ -19,6 +19,9 @@ _OF_THE_SWEEP = {
   'num_seeds': 'the number of seeds is --seeds',
   'run_dir': 'each job has a folder of its own in --out',
   'resume': 'jobs are always resumed',
+  'coordinator_address': 'a job runs on one host; hosts share jobs by --shard',
+  'num_processes': 'a job runs on one host; hosts share jobs by --shard',
+  'process_id': 'a job runs on one host; hosts share jobs by --shard',
 }
 
 
