@@ -27,7 +27,8 @@ def main(order: dict) -> dict:
     order: `task`, `sizes` and `seeds`; `meshes`; `rounds`, in each of which every mesh
       has its turn; `threads` of C MuJoCo; `hosts`, flags for `DeviceOptions`.
   """
-  hosts.connect(DeviceOptions(**order['hosts']))
+  splits = [mesh for mesh in order['meshes'] if mesh.startswith('data')]
+  hosts.connect(DeviceOptions(mesh=','.join(splits[-1:]), **order['hosts']))
   config = workloads.make_config('ppo', order['task'], order['sizes'], tiny=False)
   env = envs.make(order['task'], 'native', num_threads=order['threads'])
   # Episodes as long as a rollout, and so chunks of one rollout.

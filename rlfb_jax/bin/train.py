@@ -29,7 +29,7 @@ from rlfb_jax.physics.config import PhysicsOptions
 from rlfb_jax.training import export, hosts, loop, manifest, metrics, returns, run_dir
 from rlfb_jax.training.checkpoint import Checkpoints, UnusableError
 from rlfb_jax.training.metrics import MetricsWriter
-from rlfb_jax.training.placement import make_placement
+from rlfb_jax.training.placement import place_run
 from rlfb_jax.training.program import Compiled, compile_algorithm
 from rlfb_jax.training.progress import Progress
 from rlfb_jax.training.signals import Stopped
@@ -70,14 +70,15 @@ def start(
   """
   methods.check(config, env)
   methods.check_memory(config, env)
-  make_placement(config.run.mesh, config.run.num_seeds)
+  rows = plain_rows(config) if rows is None else rows
+  place_run(config, len(rows))
   root = ''
   if hosts.is_first():
     run = run_dir.create(
       config.run.run_dir,
       f'{config.run.task}-{config.run.method}',
       flags.to_lines(to_sections(config), omit=resume.NOT_KEPT),
-      rows=plain_rows(config) if rows is None else rows,
+      rows=rows,
     )
     root = str(run.root)
   return run_dir.RunDir(pathlib.Path(hosts.text_of_first(root)))
@@ -142,11 +143,11 @@ def train(
   options = config.run
   if algorithm is None:
     algorithm = methods.make(config, env)
-  if functions is None:
-    placement = make_placement(options.mesh, options.num_seeds)
-    functions = compile_algorithm(algorithm, placement)
   if rows is None:
     rows = loop.seed_keys(options.seed, options.num_seeds)
+  if functions is None:
+    placement = place_run(config, jax.tree.leaves(rows)[0].shape[0])
+    functions = compile_algorithm(algorithm, placement)
   read_policy = functions.read(algorithm.policy)
 
   first = hosts.is_first()  # Who alone writes, but for its part of checkpoints.

@@ -13,7 +13,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from rlfb_jax.core.xla_flags import avoid_cpu_deadlock
 from rlfb_jax.methods.device_options import DeviceOptions
+from rlfb_jax.training.placement import parse_mesh
 
 AUTO = 'auto'
 
@@ -21,20 +23,25 @@ _MAX_TEXT = 4096  # Bytes of a text that is shared; paths are shorter.
 
 
 def connect(options: DeviceOptions) -> None:
-  """Makes this process one of several; does nothing where no coordinator is named.
+  """Makes this process one of several, where a coordinator is named.
 
-  To be called before JAX is used for anything else.
+  To be called before JAX is used for anything else. Where devices will speak to each
+  other, CPUs are set to do so in one order: under XLA's usual scheduler each may wait
+  in another sum for the others, which has hung two processes with a core each.
 
   Args:
-    options: who coordinates, how many there are and which of them this is; what is left
-      out is looked for in `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
-      `JAX_PROCESS_ID`, in `JOB_COMPLETION_INDEX` (an indexed job of Kubernetes), and
-      where `jax.distributed.initialize` looks (Slurm, Open MPI, Cloud TPU, Kubernetes).
+    options: the mesh; who coordinates, how many there are and which of them this is.
+      What is left out is looked for in `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES`
+      and `JAX_PROCESS_ID`, in `JOB_COMPLETION_INDEX` (an indexed job of Kubernetes),
+      and where `jax.distributed.initialize` looks (Slurm, Open MPI, Cloud TPU,
+      Kubernetes).
 
   Raises:
     ValueError: in one sentence, if that is not enough, or if the numbers do not fit.
   """
   address = options.coordinator_address
+  if address or parse_mesh(options.mesh)[1] > 1:
+    avoid_cpu_deadlock()
   if not address:
     if options.num_processes is not None or options.process_id is not None:
       raise ValueError(

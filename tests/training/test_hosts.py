@@ -31,6 +31,7 @@ def asked(monkeypatch):
 
   for variable in VARIABLES:
     monkeypatch.delenv(variable, raising=False)
+  monkeypatch.setattr(hosts, 'avoid_cpu_deadlock', lambda: None)
   monkeypatch.setattr(jax.distributed, 'initialize', initialize)
   return calls
 
@@ -55,6 +56,22 @@ def test_flags_win_over_variables(asked, monkeypatch):
     monkeypatch.delenv(variable, raising=False)
   hosts.connect(DeviceOptions(coordinator_address='a:1'))
   assert asked == [('job-0.svc:1234', 4, 3), ('a:1', 4, 1), ('a:1', None, None)]
+
+
+@pytest.mark.parametrize(
+  ('options', 'needed'),
+  [
+    ({}, False),
+    ({'mesh': 'seed:8'}, False),
+    ({'mesh': 'seed:4,data:2'}, True),
+    ({'coordinator_address': 'a:1', 'num_processes': 2, 'process_id': 0}, True),
+  ],
+)
+def test_devices_that_speak_do_so_in_one_order(asked, monkeypatch, options, needed):
+  calls = []
+  monkeypatch.setattr(hosts, 'avoid_cpu_deadlock', lambda: calls.append(True))
+  hosts.connect(DeviceOptions(**options))
+  assert bool(calls) == needed
 
 
 @pytest.mark.parametrize(
