@@ -237,11 +237,12 @@ def main(argv: Sequence[str]) -> None:
   if complete is not None:
     say(f'{run.root} is complete: {complete["env_steps"]:,} steps; nothing to do.')
     return
-  needed = methods.memory_needed(config, env)
-  say(
-    f'writing to {run.root}; takes {needed.total / 2**20:,.0f} MiB of'
-    ' memory for replay, clips and labels'
-  )
+  if hosts.is_first():
+    needed = methods.memory_needed(config, env)
+    say(
+      f'writing to {run.root}; takes {needed.total / 2**20:,.0f} MiB of'
+      ' memory for replay, clips and labels'
+    )
   try:
     trained = train(config, env, run).trained
   except UnusableError as error:

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from orbax import checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 from rlfb_jax.training import hosts, leaves
 from rlfb_jax.training.clock import Clock
+from rlfb_jax.training.retention import NewestAndBest
 
 FORMAT_VERSION = 1
 _STATE, _HOST = 'state', 'host'
@@ -83,7 +83,7 @@ class Checkpoints:
       self._folder,
       options=ocp.CheckpointManagerOptions(
         cleanup_tmp_directories=True,
-        preservation_policy=_NewestAndBest(kept, self._scores),
+        preservation_policy=NewestAndBest(kept, self._scores),
       ),
     )
 
@@ -248,26 +248,6 @@ class Checkpoints:
 
 class _DamagedError(Exception):
   """A checkpoint that cannot be used, in a sentence."""
-
-
-class _NewestAndBest(checkpoint_managers.PreservationPolicy):
-  """Keeps the newest few and the one of the highest score."""
-
-  def __init__(self, newest: int, scores: dict[int, float | None]):
-    self._newest = newest
-    self._scores = scores
-
-  def should_preserve(
-    self, checkpoints: Sequence[Any], *, context: Any = None
-  ) -> Sequence[bool]:
-    """One answer a checkpoint; they come oldest first."""
-    steps = [checkpoint.step for checkpoint in checkpoints]
-    scores = {s: self._scores.get(s) for s in steps}
-    known = {s: score for s, score in scores.items() if score is not None}
-    kept = set(sorted(steps)[-self._newest :])
-    if known:
-      kept.add(max(known, key=lambda s: (known[s], s)))
-    return [step in kept for step in steps]
 
 
 def _crc(record: dict[str, Any]) -> int:
