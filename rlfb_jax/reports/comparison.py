@@ -14,12 +14,13 @@ import numpy as np
 from rlfb_jax.methods.recipes import RECIPES
 from rlfb_jax.reports.records import Record, numbers
 
-# Where and how a run was made, not what it was.
+# Where and how a run was made, not what it was; or named in other ways.
 _CIRCUMSTANCE = (
-  'run_dir', 'seed', 'num_seeds', 'tensorboard', 'resume', 'task', 'method', 'engine',
-  'physics_threads', 'eval_episodes', 'eval_interval', 'total_env_steps',
+  'agent', 'ask', 'add', 'method', 'task', 'seed', 'num_seeds', 'run_dir', 'resume',
+  'tensorboard', 'eval_episodes', 'eval_interval', 'engine', 'impl', 'num_threads',
+  'mesh', 'coordinator_address', 'num_processes', 'process_id',
 )  # fmt: skip
-_CIRCUMSTANCE_PREFIXES = ('checkpoint', 'keep_', 'save_', 'device', 'data_axis', 'host')
+_CIRCUMSTANCE_PREFIXES = ('checkpoint',)
 # Share of a run, from its end, that its final score is averaged over.
 FINAL_SHARE = 0.1
 
@@ -137,7 +138,7 @@ def name_arms(records: Sequence[Record]) -> list[str]:
   Flags are named where records of the same method and task differ in them; flags that
   follow from the task alone, such as a rater's scale, therefore are not.
   """
-  names = [record.name or record.flags.get('method', 'run') for record in records]
+  names = [record.name or composition(record.flags) for record in records]
   told = [set() for _ in records]  # type: list[set[str]]
   groups = collections.defaultdict(list)
   for i, record in enumerate(records):
@@ -155,6 +156,13 @@ def name_arms(records: Sequence[Record]) -> list[str]:
     name + ''.join(f' {f}={records[i].flags.get(f, "?")}' for f in sorted(told[i]))
     for i, name in enumerate(names)
   ]
+
+
+def composition(flags: Mapping[str, str]) -> str:
+  """A method with the ingredients that were changed: `rbrl@sac`, `mrn+kl/both`."""
+  signs = {'agent': '@', 'add': '+', 'ask': '/'}
+  changed = [sign + flags[name] for name, sign in signs.items() if flags.get(name)]
+  return flags.get('method', 'run') + ''.join(changed)
 
 
 def differing_flags(comparison: Comparison) -> dict[str, dict[str, str]]:
@@ -256,7 +264,14 @@ def _missing(task: str, on: Mapping[str, Cell], arms: Sequence[str]) -> list[str
   said = []
   absent = [arm for arm in arms if arm not in on]
   if absent:
-    said.append(f'{task}: {", ".join(absent)} was not run.')
+    verb = 'was' if len(absent) == 1 else 'were'
+    said.append(f'{task}: {", ".join(absent)} {verb} not run.')
+  ends = {arm: int(cell.env_steps[-1]) for arm, cell in on.items()}
+  if len(set(ends.values())) > 1:
+    lengths = ', '.join(f'{arm} {steps:,}' for arm, steps in ends.items())
+    said.append(
+      f'{task}: final scores are those of different numbers of steps ({lengths}).'
+    )
   everyone = {seed for cell in on.values() for seed in cell.seeds}
   for arm, cell in on.items():
     missing = everyone - set(cell.seeds)

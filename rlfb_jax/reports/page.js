@@ -30,7 +30,7 @@ function show(panel, x, clientX, clientY) {
   panel.cursor.style.display = '';
   readout.replaceChildren();
   const head = document.createElement('b');
-  head.textContent = number(near.s.x[near.i]);
+  head.textContent = `${panel.querySelector('.label').textContent}: ${number(near.s.x[near.i])}`;
   readout.append(head);
   for (const { s, i, gap } of lines) {
     if (gap > 25) continue;

@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 from importlib import resources
 
-from rlfb_jax.reports import figures, svg, tables
+from rlfb_jax.reports import axes, figures, tables
 from rlfb_jax.reports.comparison import Comparison, differing_flags
 from rlfb_jax.reports.figures import Figure
 from rlfb_jax.reports.records import Record, numbers
@@ -54,7 +54,7 @@ def _header(c: Comparison, title: str, shown: Sequence[Figure]) -> str:
     (str(len(c.arms)), 'arms' if len(c.arms) > 1 else 'arm'),
     (str(len(c.tasks)), 'tasks' if len(c.tasks) > 1 else 'task'),
     (str(runs), 'runs'),
-    (svg.short(float(steps)), 'environment steps'),
+    (axes.short(float(steps)), 'environment steps'),
   ]
   said = ''.join(f'<li><b>{number}</b> {name}</li>' for number, name in facts)
   links = [(f.anchor, f.title) for f in shown]
@@ -71,10 +71,10 @@ def _header(c: Comparison, title: str, shown: Sequence[Figure]) -> str:
 def _legend(arms: Sequence[str], drawn: str) -> str:
   """Names of the colours that are there."""
   items = ''.join(
-    f'<li class="k{i % svg.NUM_COLOURS}{" dashed" if i >= svg.NUM_COLOURS else ""}">'
+    f'<li class="k{i % axes.NUM_COLOURS}{" dashed" if i >= axes.NUM_COLOURS else ""}">'
     f'{html.escape(arm)}</li>'
     for i, arm in enumerate(arms)
-    if f' k{i % svg.NUM_COLOURS}' in drawn
+    if f' k{i % axes.NUM_COLOURS}' in drawn
   )
   return f'<ul class="legend">{items}</ul>'
 

@@ -62,6 +62,7 @@ def find(paths: Sequence[str]) -> tuple[list[Record], list[str]]:
   for path in paths:
     if not pathlib.Path(path).exists():
       raise ValueError(f'{path} is not there; name folders of runs, such as runs/NAME.')
+    problems += _not_started(pathlib.Path(path))
     for source in _sources(pathlib.Path(path)):
       try:
         read = read_curves if source.is_file() else read_run
@@ -86,6 +87,16 @@ def _sources(path: pathlib.Path) -> Iterator[pathlib.Path]:
     yield from runs
   else:
     yield from sorted(found for found in path.glob('*.json') if _is_curves(found))
+
+
+def _not_started(path: pathlib.Path) -> list[str]:
+  """A sentence for each job of a sweep that no machine has taken up."""
+  jobs = sorted(found.parent for found in path.rglob('job.json'))
+  return [
+    f'{job.name} of {job.parent.name} has not been started.'
+    for job in jobs
+    if not (job / run_dir.MANIFEST).is_file()
+  ]
 
 
 def _is_curves(path: pathlib.Path) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlfb_jax.reports import figures, statistics
+from rlfb_jax.reports import panels, statistics
 from rlfb_jax.reports.comparison import Comparison
 from rlfb_jax.reports.records import numbers
 from rlfb_jax.training.intervals import Interval, mean_interval
@@ -47,7 +47,7 @@ def final_scores(c: Comparison) -> Table:
           str(len(cell.seeds)),
           f'{int(cell.env_steps[-1]):,}',
           plus_minus(cell.final),
-          figures.text_of(found),
+          panels.text_of(found),
           evaluation,
           f'{share:.2f}',
         )
@@ -58,7 +58,7 @@ def final_scores(c: Comparison) -> Table:
     'True return of training episodes over the last tenth of the steps: mean with 95 %'
     ' Student interval, and interquartile mean with 95 % bootstrap interval.'
     ' Evaluation: deterministic episodes at the end. Share: of the reference,'
-    f' {figures.reference_sentence(c)}.',
+    f' {panels.reference_sentence(c)}.',
     (
       'task',
       'arm',
@@ -76,10 +76,10 @@ def final_scores(c: Comparison) -> Table:
 def comparisons(c: Comparison) -> Table:
   """Paired differences and probabilities of improvement, task by task."""
   rows = []
-  for first, second in figures.pairs(c):
+  for first, second in panels.pairs(c):
     for task in c.common(first, second):
       a, b = c.cells[task, first], c.cells[task, second]
-      found = figures.difference(c, task, first, second)
+      found = panels.difference(c, task, first, second)
       chance = statistics.probability_of_improvement([a.final], [b.final])
       common = set(a.seeds) & set(b.seeds)
       rows.append(
@@ -88,8 +88,8 @@ def comparisons(c: Comparison) -> Table:
           first,
           second,
           numbers(sorted(common)),
-          '' if found is None else figures.text_of(found, signed=True),
-          figures.text_of(chance),
+          '' if found is None else panels.text_of(found, signed=True),
+          panels.text_of(chance),
         )
       )
   return Table(
@@ -130,7 +130,7 @@ def curves_csv(c: Comparison) -> str:
   for task in c.tasks:
     for arm, cell in c.on(task).items():
       found = zip(
-        cell.env_steps, *figures.band(cell.columns['episode_return']), strict=True
+        cell.env_steps, *panels.band(cell.columns['episode_return']), strict=True
       )
       for steps, *values in found:
         shown = ['' if np.isnan(v) else f'{v:.6g}' for v in values]

@@ -90,6 +90,26 @@ def test_an_unfinished_run_and_an_unreadable_one_are_named(tmp_path):
   assert 'it stopped before it had written any metrics' in said
 
 
+def test_jobs_of_a_sweep_that_nobody_started_are_named(tmp_path):
+  write_run(tmp_path / 'sweep' / 'a')
+  (tmp_path / 'sweep' / 'b').mkdir()
+  (tmp_path / 'sweep' / 'b' / 'job.json').write_text('{}')
+  assert compare(tmp_path).problems == ('b of sweep has not been started.',)
+
+
+def test_arms_bear_their_ingredients_and_runs_of_other_lengths_are_told_apart(tmp_path):
+  write_run(tmp_path / 'a', agent='sac', add='kl')
+  write_run(tmp_path / 'b', method='ppo', lines=9, total_env_steps=900)
+  write_run(tmp_path / 'c', method='ppo')
+  c = compare(tmp_path)
+  assert c.arms == (
+    'ppo total_env_steps=1000',
+    'ppo total_env_steps=900',
+    'rbrl@sac+kl',
+  )
+  assert 'final scores are those of different numbers of steps' in c.problems[0]
+
+
 def test_older_runs_without_rows_count_from_their_first_seed(tmp_path):
   write_run(tmp_path / 'a', rows=False, seed=5)
   assert compare(tmp_path).cells['walker_walk', 'rbrl'].seeds == (5, 6, 7)

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from rlfb_jax.reports import comparison, figures, page, records, svg, tables, write
+from rlfb_jax.reports import axes, comparison, page, panels, records, tables, write
 from tests.reports.fake_runs import write_run
 
 
@@ -33,9 +33,9 @@ def test_the_page_asks_the_network_for_nothing(compared):
 
 def test_every_panel_is_well_formed_and_says_what_it_shows(compared):
   text = page.render(compared, 'x')
-  panels = re.findall(r'<svg class="panel".*?</svg>', text, re.S)
-  assert len(panels) > 15
-  for panel in panels:
+  drawn = re.findall(r'<svg class="panel".*?</svg>', text, re.S)
+  assert len(drawn) > 15
+  for panel in drawn:
     root = ET.fromstring(panel)
     assert len(root.get('aria-label')) > 20
     for mark in root.iter():
@@ -74,7 +74,7 @@ def test_scores_in_every_format_are_the_same(compared):
 
 
 def test_paired_differences_are_those_of_common_seeds(compared):
-  found = figures.difference(compared, 'walker_walk', 'rbrl_kl', 'rbrl')
+  found = panels.difference(compared, 'walker_walk', 'rbrl_kl', 'rbrl')
   np.testing.assert_allclose(found, [5.0, 5.0, 5.0])
   rows = tables.comparisons(compared).rows
   assert len(rows) == 6
@@ -83,14 +83,14 @@ def test_paired_differences_are_those_of_common_seeds(compared):
 
 
 def test_labels_so_far_are_carried_between_sessions(compared):
-  given = figures.labels_given(compared.cells['walker_walk', 'rbrl'])
+  given = panels.labels_given(compared.cells['walker_walk', 'rbrl'])
   np.testing.assert_allclose(given, [10, 10, 10, 40, 40, 40, 70, 70, 70, 100])
-  assert figures.labels_given(compared.cells['walker_walk', 'ppo']) is None
+  assert panels.labels_given(compared.cells['walker_walk', 'ppo']) is None
 
 
 def test_bands_are_those_of_finite_seeds():
   values = np.array([[1.0, 3.0, np.nan], [1.0, 2.0, 3.0], [np.nan, np.nan, 5.0]])
-  mean, low, high = figures.band(values)
+  mean, low, high = panels.band(values)
   np.testing.assert_allclose(mean, [2.0, 2.0, 5.0])
   np.testing.assert_allclose(high[:2] - mean[:2], [12.706205, 2.484138], rtol=1e-5)
   np.testing.assert_allclose(low[:2], 2 * mean[:2] - high[:2])
@@ -113,7 +113,7 @@ def test_a_single_run_of_one_arm_makes_a_page_too(tmp_path):
   [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (-3, 12, [0, 5, 10]), (5, 5, [5])],
 )
 def test_ticks_are_round_numbers_inside(low, high, expected):
-  np.testing.assert_allclose(svg.ticks(low, high), expected, atol=1e-12)
+  np.testing.assert_allclose(axes.ticks(low, high), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -121,4 +121,4 @@ def test_ticks_are_round_numbers_inside(low, high, expected):
   [(0.25, '0.25'), (1500, '1500'), (25_000, '25k'), (-1.5e6, '-1.5M'), (0.0, '0')],
 )
 def test_numbers_are_short(value, text):
-  assert svg.short(value) == text
+  assert axes.short(value) == text
