@@ -64,6 +64,7 @@ def test_a_file_says_the_same(tmp_path):
     ('[grid]\nkl_beta = [1, 1]', 'kl_beta has a value twice'),
     ('[grid]\nnum_seeds = [1, 2]', '--num_seeds is not for a sweep: .* --seeds'),
     ('[flags]\nrun_dir = "x"', '--run_dir is not for a sweep'),
+    ('[flags]\nnum_processes = 2', 'a job runs on one host; .* --shard'),
     ('seeds = 0', 'must be at least 1; try 1'),
     ('[grid]\nseed = [1]\n[arms.a]\nseed = 2', 'set by arm a and by the grid'),
     ('= 3', 'is not TOML'),
