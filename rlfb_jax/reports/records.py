@@ -122,8 +122,8 @@ def read_run(root: pathlib.Path) -> list[Record]:
   problems = []
   if finished is None and columns['env_steps'][-1] < total:
     problems.append(
-      f'{root.name} stopped at {int(columns["env_steps"][-1]):,} of {total:,} steps '
-      f'(seeds {numbers([row.seed for row in rows])}).'
+      f'{root.name} is not complete: it is at {int(columns["env_steps"][-1]):,} of '
+      f'{total:,} steps (seeds {numbers([row.seed for row in rows])}).'
     )
   evaluation = _evaluation(run, len(rows))
   records = []

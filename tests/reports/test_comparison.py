@@ -85,7 +85,7 @@ def test_an_unfinished_run_and_an_unreadable_one_are_named(tmp_path):
   empty = write_run(tmp_path / 'c')
   (empty / 'metrics.jsonl').write_text('')
   said = ' '.join(compare(tmp_path).problems)
-  assert 'a stopped at 600 of 1,000 steps (seeds 0-2).' in said
+  assert 'a is not complete: it is at 600 of 1,000 steps (seeds 0-2).' in said
   assert 'metrics.jsonl line 1 is not JSON' in said
   assert 'it stopped before it had written any metrics' in said
 
