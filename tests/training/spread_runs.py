@@ -92,8 +92,6 @@ def main(argv: list[str]) -> None:
     lambda event, seconds, **_: compiled.append(event) if event == COMPILED else None
   )
   for mesh in meshes:
-    if mesh == ONE and not hosts.is_first():
-      continue
     placement = None if mesh == ONE else make_placement(mesh, num_seeds)
     functions = compile_algorithm(algorithm, placement)
     counts = []

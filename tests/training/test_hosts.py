@@ -107,10 +107,13 @@ def test_whole_reads_keys_as_numbers():
   ('method', 'task', 'meshes'),
   [
     ('ppo', 'cartpole_swingup', ('seed:2', 'data:2')),
-    ('mrn', 'probe_choice', ('seed:2',)),
+    pytest.param('mrn', 'probe_choice', ('seed:2',), marks=pytest.mark.slow),
   ],
 )
 def test_two_processes_compute_what_one_does(tmp_path, method, task, meshes):
+  spread_runs.finish(
+    spread_runs.start(tmp_path, method, task, spread_runs.ONE, devices=1)
+  )
   with socket.socket() as free:
     free.bind(('localhost', 0))
     address = f'--coordinator_address=localhost:{free.getsockname()[1]}'
@@ -120,7 +123,6 @@ def test_two_processes_compute_what_one_does(tmp_path, method, task, meshes):
         tmp_path,
         method,
         task,
-        spread_runs.ONE,
         *meshes,
         devices=1,
         flags=(address, f'--process_id={process}'),
