@@ -80,3 +80,25 @@ def test_the_revision_tells_whether_the_source_was_changed(tmp_path):
   assert found['changed'] is False
   (tmp_path / 'a').write_text('2')
   assert manifest.git_revision(tmp_path)['changed'] is True
+
+
+def test_a_run_tells_its_rows_and_that_it_is_complete(tmp_path):
+  rows = [run_dir.Row(3, {}), run_dir.Row(3, {'ppo_learning_rate': 1e-3})]
+  run = run_dir.create(str(tmp_path / 'a'), 'x', rows=rows)
+  assert run_dir.read_rows(run) == rows
+  assert run_dir.read_finished(run) is None
+  run_dir.write_finished(run, env_steps=64, seconds=1.5)
+  assert run_dir.read_finished(run) == {'env_steps': 64, 'seconds': 1.5}
+  assert not list(run.root.glob('*.new'))
+
+
+def test_the_manifest_lists_sessions_and_what_is_new_in_them(tmp_path):
+  run = run_dir.create(str(tmp_path / 'a'), 'x', command=['p'])
+  assert manifest.add_session(run.manifest, 0, ['first']) == []
+  assert manifest.add_session(run.manifest, 40, ['second']) == []
+  record = json.loads(run.manifest.read_text())
+  assert [s['env_steps'] for s in record['sessions']] == [0, 40]
+  assert [s['command'] for s in record['sessions']] == [['first'], ['second']]
+  record['sessions'][-1]['versions']['jax'] = '0.1'
+  run.manifest.write_text(json.dumps(record))
+  assert manifest.add_session(run.manifest, 80) == [f'jax 0.1 is {jax.__version__} now']
