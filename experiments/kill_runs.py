@@ -124,9 +124,9 @@ def saves(folder):
   return [int(n) for n in names if n.isdigit()], any('tmp' in n for n in names)
 
 
-def clock_of(folder, step):
-  text = (folder / 'checkpoints' / str(step) / 'host' / 'metadata').read_text()
-  return json.loads(text)['clock']
+def host_of(folder, step):
+  path = folder / 'checkpoints' / str(step) / 'host' / 'metadata'
+  return json.loads(path.read_text())
 
 
 def live(folder, flags, mode, random, sessions):
@@ -159,7 +159,9 @@ def live(folder, flags, mode, random, sessions):
       return None
   line = last_line(folder)
   complete, saving = saves(folder)
-  newest = clock_of(folder, max(complete)) if complete else {'env_steps': 0, 'done': 0}
+  newest = (
+    host_of(folder, max(complete))['clock'] if complete else {'env_steps': 0, 'done': 0}
+  )
   if line <= start and not alive:
     where = NO_LINE
   elif saving:
@@ -196,7 +198,11 @@ def lines_of(folder):
 
 def arrays_of(folder, step):
   path = (folder / 'checkpoints' / str(step) / 'state').absolute()
-  return ocp.PyTreeCheckpointer().restore(path)
+  paths = [
+    leaf for leaf, shape, *_ in host_of(folder, step)['leaves'] if 0 not in shape
+  ]
+  as_numpy = dict.fromkeys(paths, ocp.RestoreArgs(restore_type=np.ndarray))
+  return ocp.PyTreeCheckpointer().restore(path, restore_args=as_numpy)
 
 
 def differing_bits(a, b):

@@ -14,6 +14,11 @@ from rlfb_jax.training import leaves
 from rlfb_jax.training.checkpoint import Checkpoints, UnusableError
 from rlfb_jax.training.clock import Clock
 
+# Reads of damaged files may end after those who asked have given up.
+pytestmark = pytest.mark.filterwarnings(
+  'ignore::pytest.PytestUnraisableExceptionWarning'
+)
+
 
 class Toy(flax.struct.PyTreeNode):
   key: jax.Array
