@@ -45,9 +45,7 @@ def init_params(
   outputs = (2 if options.state_dependent_std else 1) * action_size
   return PPOParams(
     actor=ActorParams(
-      mlp=orthogonal_mlp(
-        actor_key, [observation_size, *hidden, outputs], _SQRT2, 0.01
-      ),
+      mlp=orthogonal_mlp(actor_key, [observation_size, *hidden, outputs], _SQRT2, 0.01),
       log_std=jnp.full(action_size, options.initial_log_std, jnp.float32),
     ),
     critic=orthogonal_mlp(critic_key, [observation_size, *hidden, 1], _SQRT2, 1.0),
