@@ -21,6 +21,8 @@ FREE = (
   'num_processes',
   'process_id',
 )
+# Flags that may differ, and change the last bits.
+ROUNDING = ('mesh',)
 # Flags that a run's own file leaves out: a repeated run gets a folder of its own, and
 # which host this is, each must say itself.
 NOT_KEPT = ('run_dir', 'resume', 'coordinator_address', 'num_processes', 'process_id')
@@ -50,7 +52,7 @@ def parse(argv: Sequence[str]) -> methods.Config:
 
 def check_same(
   config: methods.Config, rows: Sequence[run_dir.Row], run: run_dir.RunDir
-) -> None:
+) -> list[str]:
   """Checks that `run` was started with this configuration.
 
   Args:
@@ -58,14 +60,25 @@ def check_same(
     rows: what runs side by side.
     run: its folder.
 
+  Returns:
+    A sentence for each flag that differs and may, but not without a trace.
+
   Raises:
     ValueError: names the first flag that differs, and both of its values.
   """
   was = _values(
     from_sections(flags.parse([f'--flagfile={run.flags}'], methods.SECTIONS))
   )
+  traces = []
   for flag, value in _values(config).items():
-    if flag not in FREE and was[flag] != value:
+    if flag in FREE or was[flag] == value:
+      continue
+    if flag in ROUNDING:
+      traces.append(
+        f'--{flag}={value} was --{flag}={was[flag]} before; the last bits of what'
+        ' follows may differ.'
+      )
+    else:
       raise ValueError(
         f'--{flag}={value} is not what {run.root} was started with; leave it at'
         f' --{flag}={was[flag]}, or start another run with another --run_dir.'
@@ -82,6 +95,7 @@ def check_same(
       f'{run.root} holds {len(before)} rows, not {len(rows)}; start another run with'
       ' another --run_dir.'
     )
+  return traces
 
 
 def _values(config: methods.Config) -> dict[str, str]:

@@ -104,7 +104,9 @@ def start_or_resume(
   run = run_dir.RunDir(pathlib.Path(config.run.run_dir))
   if not hosts.as_first(run.manifest.is_file()):
     return start(config, env, rows)
-  resume.check_same(config, plain_rows(config) if rows is None else rows, run)
+  shall_be = plain_rows(config) if rows is None else rows
+  for trace in resume.check_same(config, shall_be, run):
+    say(trace)
   return run
 
 

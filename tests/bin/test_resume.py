@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments import kill_runs
-from rlfb_jax.bin import train
+from rlfb_jax.bin import resume, train
 from rlfb_jax.training import export, metrics, run_dir
 
 TINY = (
@@ -131,6 +131,13 @@ def test_flags_that_change_no_bit_may_differ(cut):
   free = ('--checkpoint_minutes=none', '--checkpoint_interval=0', '--num_threads=1')
   train.main([f'--run_dir={cut}', '--resume', *free])
   assert (cut / 'finished.json').is_file()
+
+
+def test_another_mesh_is_taken_and_told(cut):
+  config = train.parse([f'--run_dir={cut}', '--resume', '--mesh=seed:1'])
+  rows = train.plain_rows(config)
+  (trace,) = resume.check_same(config, rows, run_dir.RunDir(cut))
+  assert '--mesh=seed:1 was --mesh= before' in trace
 
 
 def test_another_state_is_one_sentence(cut, capsys):
