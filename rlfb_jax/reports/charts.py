@@ -81,6 +81,10 @@ class Group(NamedTuple):
   values: Sequence[float]
 
 
+# Width of a character of a row's name, about.
+CHARACTER = 7.2
+
+
 def lines(
   title: str,
   series: Sequence[Series],
@@ -166,7 +170,10 @@ def intervals(
   values = [v for r in rows for v in (r.value, r.low, r.high) if v is not None]
   extra = [*(x_range or ()), *(() if centre is None else (centre,))]
   low, high = padded(np.array([*values, *extra], float), exact=x_range is not None)
-  pitch, top = 32, TOP + 4
+  # Long names leave no room for the number beside them.
+  room = (WIDTH - 48) / CHARACTER
+  below = 14 if any(len(r.label) + len(r.text) > room for r in rows) else 0
+  pitch, top = 32 + below, TOP + 4
   height = top + pitch * len(rows) + BOTTOM - 4
   px = scale(low, high, 16, WIDTH - 16)
   foot = height - BOTTOM + 4
@@ -191,8 +198,12 @@ def intervals(
     if row.value is None:
       parts.append(f'<text class="head" x="16" y="{y + 8}">{label}</text>')
       continue
+    fit = ''
+    if len(row.label) * CHARACTER > WIDTH - 32:
+      fit = f' textLength="{WIDTH - 32}" lengthAdjust="spacingAndGlyphs"'
+    parts.append(f'<text class="name" x="16" y="{y}"{fit}>{label}</text>')
+    y += below
     parts.append(
-      f'<text class="name" x="16" y="{y}">{label}</text>'
       f'<text class="number" x="{WIDTH - 16}" y="{y}" text-anchor="end">'
       f'{html.escape(row.text)}</text>'
     )
