@@ -5,27 +5,17 @@ from collections.abc import Sequence
 
 from rlfb_jax import methods
 from rlfb_jax.bin import flags
-from rlfb_jax.methods.config import from_sections, to_sections
+from rlfb_jax.methods.config import HOUSEKEEPING, from_sections, to_sections
+from rlfb_jax.methods.device_options import HOSTS
 from rlfb_jax.training import run_dir
 
 # Flags that cannot change a bit of the results; all others must be as they were.
-FREE = (
-  'run_dir',
-  'resume',
-  'checkpoint_minutes',
-  'checkpoint_interval',
-  'checkpoints_kept',
-  'tensorboard',
-  'num_threads',
-  'coordinator_address',
-  'num_processes',
-  'process_id',
-)
+FREE = (*HOUSEKEEPING, *HOSTS)
 # Flags that may differ, and change the last bits.
 ROUNDING = ('mesh',)
 # Flags that a run's own file leaves out: a repeated run gets a folder of its own, and
 # which host this is, each must say itself.
-NOT_KEPT = ('run_dir', 'resume', 'coordinator_address', 'num_processes', 'process_id')
+NOT_KEPT = ('run_dir', 'resume', *HOSTS)
 
 
 def parse(argv: Sequence[str]) -> methods.Config:

@@ -51,12 +51,15 @@ class EpisodeClock(flax.struct.PyTreeNode):
     success: whether the current episodes have succeeded at any step, [N] bool.
     learned: what the learned reward has paid for them so far, [N].
     paid: whether it has paid for every step of them, [N] bool.
+    whole: whether they are of full length: False for first episodes that the time
+      limit ends early, see `stagger`, [N] bool.
   """
 
   running: jax.Array
   success: jax.Array
   learned: jax.Array
   paid: jax.Array
+  whole: jax.Array
 
 
 def true_reward(state: EnvState) -> jax.Array:
@@ -71,14 +74,33 @@ def correlation(x: jax.Array, y: jax.Array) -> jax.Array:
   return jnp.where(scale > 0, jnp.mean(x * y) / jnp.maximum(scale, 1e-12), 0.0)
 
 
-def init_clock(num_envs: int) -> EpisodeClock:
-  """Clocks of episodes that are about to start."""
+def init_clock(state: EnvState) -> EpisodeClock:
+  """Clocks of the episodes that `state` is about to go on with."""
+  num_envs = state.steps.shape[0]
   return EpisodeClock(
     running=jnp.zeros(num_envs),
     success=jnp.zeros(num_envs, bool),
     learned=jnp.zeros(num_envs),
     paid=jnp.ones(num_envs, bool),
+    whole=state.steps == 0,
   )
+
+
+def stagger(state: EnvState, episode_length: int) -> EnvState:
+  """Spreads the time limits of first episodes evenly over an episode's length.
+
+  Environments that start together end together for ever, so that a rollout shorter
+  than an episode shows either starts or none. `legged_gym` draws the first limits at
+  random for the same reason (`init_at_random_ep_len` of rsl_rl's runner).
+
+  Args:
+    state: fresh episodes, leaves [N, ...].
+    episode_length: control steps.
+  """
+  num_envs = state.steps.shape[0]
+  # The first environment keeps its whole length.
+  taken = jnp.arange(num_envs, dtype=jnp.int32) * episode_length // num_envs
+  return state.replace(steps=taken)
 
 
 def collect(
@@ -124,8 +146,8 @@ def track_episodes(
       paid otherwise.
 
   Returns:
-    The clock and the mean true return of the episodes that ended, NaN where none did,
-    with how many they were, each []. Where the learned reward pays, also
+    The clock and the mean true return of the whole episodes that ended, NaN where none
+    did, with how many they were, each []. Where the learned reward pays, also
     `learned_return`: the mean of its sums over the same episodes, without those that
     it paid only in part.
   """
@@ -141,12 +163,14 @@ def track_episodes(
       success=clock.success | success,
       learned=clock.learned + pay,
       paid=clock.paid & (learned is not None),
+      whole=clock.whole,
     )
     clock = EpisodeClock(
       running=jnp.where(done, 0.0, ended.running),
       success=ended.success & ~done,
       learned=jnp.where(done, 0.0, ended.learned),
       paid=ended.paid | done,
+      whole=ended.whole | done,
     )
     return clock, ended
 
@@ -159,6 +183,7 @@ def track_episodes(
     total = jnp.sum(jnp.where(chosen, values, 0.0))
     return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
 
+  done &= ended.whole
   metrics = {
     'episode_return': mean(ended.running, done),
     'episodes': jnp.sum(done).astype(jnp.float32),

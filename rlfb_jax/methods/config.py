@@ -27,6 +27,18 @@ _PUBLISHED_STEPS = MappingProxyType(
 )
 
 
+# Flags that say where and how a run is kept, and change no bit of it.
+HOUSEKEEPING = (
+  'run_dir',
+  'resume',
+  'checkpoint_minutes',
+  'checkpoint_interval',
+  'checkpoints_kept',
+  'tensorboard',
+  'num_threads',
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class RunOptions(DeviceOptions, PhysicsOptions):
   """What to run, how long, and where to leave it."""
@@ -73,7 +85,10 @@ class RunOptions(DeviceOptions, PhysicsOptions):
     False, 'Go on with the run in run_dir, to the same bits; start it if there is none.'
   )
   checkpoint_minutes: float | None = option(
-    5.0, 'Minutes between checkpoints; 0: after every chunk, none: never.', low=0.0
+    5.0,
+    'Minutes between checkpoints; 0: after every session, event and chunk, none: not '
+    'by time.',
+    low=0.0,
   )
   checkpoint_interval: int = option(
     0, 'Environment steps between checkpoints beside those; 0 for none.', low=0

@@ -4,6 +4,9 @@ import dataclasses
 
 from rlfb_jax.core.config import Options, option
 
+# Flags by which hosts find each other.
+HOSTS = ('coordinator_address', 'num_processes', 'process_id')
+
 
 @dataclasses.dataclass(frozen=True)
 class DeviceOptions(Options):

@@ -84,13 +84,14 @@ def make_off_policy(
 
   def init(key: Key) -> OffPolicyState:
     agent_key, env_key, feedback_key, run_key = jax.random.split(key, 4)
+    env_state = env.reset(env_key, num_envs)
     return OffPolicyState(
       agent=agent.init(agent_key),
       replay=replay_lib.init_replay(
         capacity, widths, feedback.pay_width if feedback else 1
       ),
-      env=env.reset(env_key, num_envs),
-      clock=init_clock(num_envs),
+      env=env_state,
+      clock=init_clock(env_state),
       feedback=feedback.init(feedback_key) if feedback else None,
       novelty=init_novelty() if explores else None,
       key=run_key,

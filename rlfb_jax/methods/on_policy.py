@@ -25,6 +25,7 @@ from rlfb_jax.methods.collect import (
   collect,
   correlation,
   init_clock,
+  stagger,
   track_episodes,
   true_reward,
 )
@@ -81,10 +82,13 @@ def make_on_policy(
 
   def init(key: Key) -> OnPolicyState:
     agent_key, env_key, feedback_key, run_key = jax.random.split(key, 4)
+    env_state = env.reset(env_key, options.num_envs)
+    if options.stagger_episodes:
+      env_state = stagger(env_state, env.episode_length)
     return OnPolicyState(
       agent=ppo.init_state(agent_key, env.observation_size, env.action_size, options),
-      env=env.reset(env_key, options.num_envs),
-      clock=init_clock(options.num_envs),
+      env=env_state,
+      clock=init_clock(env_state),
       feedback=feedback.init(feedback_key) if feedback else None,
       exploration=exploration.init() if exploration else None,
       key=run_key,

@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from rlfb_jax.methods.config import HOUSEKEEPING
+from rlfb_jax.methods.device_options import HOSTS
 from rlfb_jax.methods.recipes import RECIPES
 from rlfb_jax.reports.records import Record, numbers
 
 # Where and how a run was made, not what it was; or named in other ways.
 _CIRCUMSTANCE = (
-  'agent', 'ask', 'add', 'method', 'task', 'seed', 'num_seeds', 'run_dir', 'resume',
-  'tensorboard', 'eval_episodes', 'eval_interval', 'engine', 'impl', 'num_threads',
-  'mesh', 'coordinator_address', 'num_processes', 'process_id',
+  *HOUSEKEEPING, *HOSTS, 'mesh', 'engine', 'impl', 'eval_episodes', 'eval_interval',
+  'agent', 'ask', 'add', 'method', 'task', 'seed', 'num_seeds',
 )  # fmt: skip
-_CIRCUMSTANCE_PREFIXES = ('checkpoint',)
 # Share of a run, from its end, that its final score is averaged over.
 FINAL_SHARE = 0.1
 
@@ -289,4 +289,4 @@ def _is_true_reward(record: Record) -> bool:
 
 
 def _is_circumstance(flag: str) -> bool:
-  return flag in _CIRCUMSTANCE or flag.startswith(_CIRCUMSTANCE_PREFIXES)
+  return flag in _CIRCUMSTANCE

@@ -161,7 +161,7 @@ def read_curves(path: pathlib.Path) -> list[Record]:
   flags = parse_flags(found.get('flags', ()))
   env_steps = np.asarray(found['env_steps'])
   columns = {
-    name: np.asarray(_to_nan(values), float)
+    name: np.asarray(metrics.to_nan(values), float)
     for name, values in found.items()
     if isinstance(values, list) and len(values) == len(env_steps) and name != 'flags'
   }
@@ -211,9 +211,3 @@ def _texts(flags: Mapping[str, Any]) -> dict[str, str]:
   return {
     name: str(v).lower() if isinstance(v, bool) else str(v) for name, v in flags.items()
   }
-
-
-def _to_nan(value: Any) -> Any:
-  if isinstance(value, list):
-    return [_to_nan(v) for v in value]
-  return np.nan if value is None else value

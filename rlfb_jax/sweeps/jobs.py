@@ -9,21 +9,11 @@ from typing import Any, NamedTuple
 
 from rlfb_jax import methods
 from rlfb_jax.envs.base import Environment
-from rlfb_jax.methods.config import Config
+from rlfb_jax.methods.config import HOUSEKEEPING, Config
 from rlfb_jax.methods.family import flags_of, program_of
 from rlfb_jax.sweeps.definition import Cell, Sweep
 from rlfb_jax.training.run_dir import Row
 
-# Flags that say where and how a run is kept, not what it is.
-HOUSEKEEPING = (
-  'run_dir',
-  'resume',
-  'checkpoint_minutes',
-  'checkpoint_interval',
-  'checkpoints_kept',
-  'tensorboard',
-  'num_threads',
-)
 _LONGEST_NAME = 90
 
 

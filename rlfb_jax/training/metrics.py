@@ -160,15 +160,16 @@ def _names(records: list[dict[str, Any]]) -> list[str]:
 
 
 def _column(records: list[dict[str, Any]], name: str) -> np.ndarray:
-  present = [np.asarray(_to_nan(r[name])) for r in records if name in r]
+  present = [np.asarray(to_nan(r[name])) for r in records if name in r]
   if len(present) == len(records):
     return np.stack(present)
   gap = np.full(present[0].shape, np.nan)
-  rows = [np.asarray(_to_nan(r[name])) if name in r else gap for r in records]
+  rows = [np.asarray(to_nan(r[name])) if name in r else gap for r in records]
   return np.stack(rows)
 
 
-def _to_nan(value: Any) -> Any:
+def to_nan(value: Any) -> Any:
+  """Nested lists with NaN where JSON has null."""
   if isinstance(value, list):
-    return [_to_nan(v) for v in value]
+    return [to_nan(v) for v in value]
   return math.nan if value is None else value

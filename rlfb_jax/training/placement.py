@@ -181,12 +181,22 @@ def check_environments(num_envs: int, split: int, flag: str = 'num_envs') -> Non
     split: devices along `data`.
     flag: that sets `num_envs`.
   """
-  if num_envs % split:
-    below = num_envs // split * split
-    counts = ' or '.join(str(n) for n in (below, below + split) if n)
+  _check_divides(flag, num_envs, 'split', DATA, split)
+
+
+def check_seeds(num_seeds: int, spread: int) -> None:
+  """Raises ValueError where so many devices cannot share the seeds evenly."""
+  _check_divides('--num_seeds', num_seeds, 'spread', SEED, spread)
+
+
+def _check_divides(flag: str, number: int, verb: str, axis: str, parts: int) -> None:
+  """Names the nearest numbers and the nearest mesh where the parts are not equal."""
+  if number % parts:
+    below = number // parts * parts
+    counts = ' or '.join(str(n) for n in (below, below + parts) if n)
     raise ValueError(
-      f'{flag}={num_envs} cannot be split evenly over --mesh=data:{split}; try'
-      f' {flag}={counts}, or --mesh=data:{_largest_divisor(num_envs, split)}.'
+      f'{flag}={number} cannot be {verb} evenly over --mesh={axis}:{parts}; try'
+      f' {flag}={counts}, or --mesh={axis}:{_largest_divisor(number, parts)}.'
     )
 
 
@@ -206,17 +216,6 @@ def parse_mesh(text: str) -> tuple[int, int]:
       )
     sizes[axis] = int(size)
   return sizes[SEED], sizes[DATA]
-
-
-def check_seeds(num_seeds: int, spread: int) -> None:
-  """Raises ValueError where so many devices cannot share the seeds evenly."""
-  if num_seeds % spread:
-    below = num_seeds // spread * spread
-    counts = ' or '.join(str(n) for n in (below, below + spread) if n)
-    raise ValueError(
-      f'--num_seeds={num_seeds} cannot be spread evenly over --mesh=seed:{spread}; try'
-      f' --num_seeds={counts}, or --mesh=seed:{_largest_divisor(num_seeds, spread)}.'
-    )
 
 
 def _largest_divisor(number: int, limit: int) -> int:

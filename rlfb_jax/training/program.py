@@ -22,7 +22,6 @@ class Compiled(NamedTuple):
 
   Attributes:
     init: `rows -> state`, leaves [S, ...].
-    shapes: `rows -> state` as `jax.ShapeDtypeStruct`, with where each leaf lies.
     chunks: by phase, `state -> (state, metrics)`.
     session: `(state, wanted, strategies) -> (state, metrics)`, or None.
     diagnose: `state -> (state, metrics)`, or None.
@@ -33,7 +32,6 @@ class Compiled(NamedTuple):
   """
 
   init: Callable[[Any], Any]
-  shapes: Callable[[Any], Any]
   chunks: dict[str, Callable[[Any], tuple[Any, Metrics]]]
   session: Callable[[Any, PerKind, PerKind], tuple[Any, Metrics]] | None
   diagnose: Callable[[Any], tuple[Any, Metrics]] | None
@@ -56,7 +54,6 @@ def compile_algorithm(
   session = algorithm.session
   return Compiled(
     init=make.init(algorithm.init),
-    shapes=make.shapes(algorithm.init),
     chunks={name: make.step(chunk) for name, chunk in algorithm.chunks.items()},
     session=None if session is None else make.session(session),
     diagnose=make.step(algorithm.diagnose) if algorithm.diagnose else None,
@@ -70,7 +67,6 @@ class _Makers(NamedTuple):
   """How functions of one seed become programs for all."""
 
   init: Callable[..., Callable[..., Any]]
-  shapes: Callable[..., Callable[..., Any]]
   step: Callable[..., Callable[..., Any]]
   session: Callable[..., Callable[..., Any]]
   read: Callable[..., Callable[..., Any]]
@@ -92,7 +88,6 @@ def _here() -> _Makers:
 
   return _Makers(
     init=lambda function: jax.jit(jax.vmap(function)),
-    shapes=lambda function: functools.partial(jax.eval_shape, jax.vmap(function)),
     step=lambda function: jax.jit(jax.vmap(function), donate_argnums=0),
     session=make_session,
     read=lambda function: jax.jit(jax.vmap(function)),
@@ -101,19 +96,6 @@ def _here() -> _Makers:
 
 def _spread(placement: Placement) -> _Makers:
   """On a mesh."""
-
-  def shapes(function: Callable[..., Any]) -> Callable[..., Any]:
-    mapped = placement.map(function)
-
-    def program(rows: Any) -> Any:
-      state = jax.eval_shape(mapped, rows)
-      return jax.tree.map(
-        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
-        state,
-        placement.state(state),
-      )
-
-    return program
 
   def init(function: Callable[..., Any]) -> Callable[..., Any]:
     mapped = placement.map(function)
@@ -146,7 +128,6 @@ def _spread(placement: Placement) -> _Makers:
 
   return _Makers(
     init=init,
-    shapes=shapes,
     step=step,
     session=make_session,
     read=lambda f: jax.jit(placement.map(f), out_shardings=placement.results),

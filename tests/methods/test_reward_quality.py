@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from rlfb_jax.feedback.archive import Rollout, append, init_archive
+from rlfb_jax.envs.base import first_state
 from rlfb_jax.methods.collect import Experience, init_clock, track_episodes
 from rlfb_jax.methods.reward_quality import (
   held_out_quality,
@@ -74,7 +75,8 @@ def test_learned_returns_are_those_of_the_episodes_that_it_paid_throughout():
       success=jnp.zeros((6, 2), bool),
     )
 
-  clock = init_clock(2)
+  nothing = jnp.zeros((2, 1))
+  clock = init_clock(first_state(jax.random.key(0), nothing, nothing))
   running, learned, paid = np.zeros(2), np.zeros(2), [True, True]
   for c, is_paid in enumerate(paid_chunks):
     clock, metrics = track_episodes(clock, experience(c), pay[c] if is_paid else None)

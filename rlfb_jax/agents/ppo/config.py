@@ -15,6 +15,11 @@ class PPOOptions(Options):
 
   num_envs: int = option(32, 'environments stepped together', low=1)
   rollout_steps: int = option(500, 'control steps per environment per update', low=1)
+  stagger_episodes: bool = option(
+    False,
+    'first episodes end one after the other, so that every rollout holds starts of '
+    'episodes, not every eighth',
+  )
   num_epochs: int = option(20, 'passes over each rollout', low=1)
   minibatch_size: int = option(128, 'transitions per gradient step', low=1)
   learning_rate: float = option(5e-5, "Adam's step size", above=0.0, sweep=True)
