@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions, td_targets, update
 from rlfb_jax.core import replay as replay_lib
 from rlfb_jax.core.batching import one_seed_at_a_time
+from rlfb_jax.core.extrema import min_over_first
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.envs.base import Environment, EnvState
 from rlfb_jax.methods.algorithm import (
@@ -354,8 +355,8 @@ def make_off_policy(
     network=network,
     critics=Critics(
       params=lambda state: agent.critic_params(state.agent),
-      q_values=lambda params, obs, action: jnp.min(
-        agent.q_values(params, obs, action), axis=0
+      q_values=lambda params, obs, action: min_over_first(
+        agent.q_values(params, obs, action)
       ),
       discount=agent.discount,
     ),

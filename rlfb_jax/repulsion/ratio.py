@@ -8,7 +8,7 @@ inside PPO's clip by adding that influence to the advantages.
 import jax
 import jax.numpy as jnp
 
-from rlfb_jax.core import distributions
+from rlfb_jax.core import distributions, extrema
 from rlfb_jax.core.types import Key, Params
 from rlfb_jax.repulsion.divergences import distance
 from rlfb_jax.repulsion.options import RepulsionOptions
@@ -39,7 +39,7 @@ def importance_weights(
   log_prob = distributions.log_prob(keep(mask, batch.raw_action), mean, log_std)
   log_ratio = jnp.where(mask, log_prob - batch.log_prob, 0)
   limit = jnp.log(options.ratio_clip)
-  return jnp.exp(jnp.clip(log_ratio, -limit, limit)) * mask
+  return jnp.exp(extrema.clip(log_ratio, -limit, limit)) * mask
 
 
 def class_distances(

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rlfb_jax.core.extrema import min_over_first
 from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.types import Key
 from rlfb_jax.reward.network import apply_member, init_member
@@ -112,7 +113,7 @@ def aggregate(members: jax.Array, how: str, weight: jax.Array | float) -> jax.Ar
   if how == 'mean':
     return jnp.mean(members, axis=0)
   if how == 'min':
-    return jnp.min(members, axis=0)
+    return min_over_first(members)
   if how not in ('mean_minus_std', 'mean_plus_std'):
     raise ValueError(
       f'aggregation={how} is not one of mean, min, mean_minus_std, mean_plus_std.'

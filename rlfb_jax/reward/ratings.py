@@ -12,6 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlfb_jax.core.extrema import max_of, min_of
+
 EPSILON = 1e-6  # Added to the spread of the returns (ERL-VLM, public code).
 
 
@@ -31,8 +33,8 @@ class RatingLoss(NamedTuple):
 
 
 def _extremes(returns: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-  low = jnp.min(jnp.where(mask, returns, jnp.inf))
-  high = jnp.max(jnp.where(mask, returns, -jnp.inf))
+  low = min_of(jnp.where(mask, returns, jnp.inf))
+  high = max_of(jnp.where(mask, returns, -jnp.inf))
   some = jnp.any(mask)
   return jnp.where(some, low, 0.0), jnp.where(some, high, 0.0)
 

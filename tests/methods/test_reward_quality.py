@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rlfb_jax.feedback.archive import Rollout, append, init_archive
 from rlfb_jax.envs.base import first_state
+from rlfb_jax.feedback.archive import Rollout, append, init_archive
 from rlfb_jax.methods.collect import Experience, init_clock, track_episodes
 from rlfb_jax.methods.reward_quality import (
   held_out_quality,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlfb_jax.core import extrema
 from rlfb_jax.core.types import Metrics
 
 
@@ -82,9 +83,9 @@ def clipped_surrogate(
   """
   log_ratio = log_prob - old_log_prob
   ratio = jnp.exp(log_ratio)
-  clipped = jnp.clip(ratio, 1.0 - clip_range, 1.0 + clip_range)
+  clipped = extrema.clip(ratio, 1.0 - clip_range, 1.0 + clip_range)
   return Surrogate(
-    loss=-jnp.mean(jnp.minimum(ratio * advantages, clipped * advantages)),
+    loss=-jnp.mean(extrema.minimum(ratio * advantages, clipped * advantages)),
     approx_kl=jnp.mean((ratio - 1.0) - log_ratio),
     clip_fraction=jnp.mean((jnp.abs(ratio - 1.0) > clip_range).astype(jnp.float32)),
   )

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.agents.ppo.config import PPOOptions
+from rlfb_jax.core import extrema
 from rlfb_jax.core.networks import MLP, Layer, apply_mlp, orthogonal_mlp
 from rlfb_jax.core.normalization import RunningStatistics, normalize
 from rlfb_jax.core.types import Key
@@ -87,7 +88,7 @@ def policy_from_inputs(
   if options.state_dependent_std:
     mean, offset = jnp.split(mean, 2, axis=-1)
     log_std = log_std + offset
-  log_std = jnp.clip(log_std, options.min_log_std, options.max_log_std)
+  log_std = extrema.clip(log_std, options.min_log_std, options.max_log_std)
   return mean, jnp.broadcast_to(log_std, mean.shape)
 
 

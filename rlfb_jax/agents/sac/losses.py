@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from rlfb_jax.agents.critics import q_values
 from rlfb_jax.agents.sac.config import SACOptions
 from rlfb_jax.agents.sac.networks import policy, sample_action
+from rlfb_jax.core.extrema import min_over_first
 from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.types import Metrics
 
@@ -22,7 +23,7 @@ def soft_values(
 ) -> jax.Array:
   """`min_c Q_c(s, a) - alpha log pi(a | s)`, `a ~ pi`, [B] (eq. 3)."""
   action, log_prob = sample_action(*policy(actor, obs, options), noise)
-  return jnp.min(q_values(critic, obs, action), axis=0) - temperature * log_prob
+  return min_over_first(q_values(critic, obs, action)) - temperature * log_prob
 
 
 def critic_loss(
@@ -68,7 +69,7 @@ def actor_loss(
     options: hyperparameters.
   """
   action, log_prob = sample_action(*policy(actor, obs, options), noise)
-  value = jnp.min(q_values(critic, obs, action), axis=0)
+  value = min_over_first(q_values(critic, obs, action))
   return ActorLoss(jnp.mean(temperature * log_prob - value), -jnp.mean(log_prob))
 
 
