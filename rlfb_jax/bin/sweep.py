@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rlfb_jax.bin import flags, train
-from rlfb_jax.sweeps import cost, table
+from rlfb_jax.sweeps import cost, held, table
 from rlfb_jax.sweeps.definition import Sweep, read, read_arm, read_axis
 from rlfb_jax.sweeps.folder import JobFolder
 from rlfb_jax.sweeps.jobs import Job, plan
@@ -105,7 +105,7 @@ def parse(argv: Sequence[str]) -> Command:
 
 
 def jobs_of(command: Command) -> list[Job]:
-  """All jobs of a sweep, whichever shard they belong to.
+  """All jobs of a sweep, whichever shard they belong to, those begun among them.
 
   Raises:
     ValueError: in one sentence, for a combination that cannot be run.
@@ -116,6 +116,7 @@ def jobs_of(command: Command) -> list[Job]:
     train.make_environment,
     max_rows=command.max_rows,
     memory=command.memory,
+    held=held.read(command.out, train.parse),
   )
 
 

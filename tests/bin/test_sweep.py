@@ -148,9 +148,18 @@ def test_a_second_start_does_nothing(finished, capsys):
   said = capsys.readouterr().out
   assert 'its own clock' in said
   assert said.splitlines()[-1] == '1 jobs: 1 done'
-  other = [a for a in argv if not a.startswith('--seeds')]
-  jobs = sweep.jobs_of(sweep.parse(other))
-  assert sweep.strangers(jobs, out) == [folder.root.name]
+  others = sweep.jobs_of(sweep.parse([*argv, '--ppo_num_epochs=2']))
+  assert sweep.strangers(others, out) == [folder.root.name]
+
+
+@pytest.mark.parametrize(('seeds', 'missing'), [(1, []), (2, []), (5, [2, 3, 4] * 2)])
+def test_more_seeds_are_all_that_is_missing(finished, seeds, missing):
+  argv, out, folder = finished
+  argv = [a for a in argv if not a.startswith('--seeds')]
+  jobs = sweep.jobs_of(sweep.parse([*argv, f'--seeds={seeds}']))
+  assert jobs[0].name == folder.root.name
+  assert [row.seed for job in jobs[1:] for row in job.rows] == missing
+  assert sweep.strangers(jobs, out) == []
 
 
 def test_the_rows_are_the_plain_runs(finished, tmp_path):

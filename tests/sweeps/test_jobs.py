@@ -69,6 +69,7 @@ def test_names_are_of_what_is_trained_and_of_nothing_else():
   names = [job.name for job in jobs_of(ppo_hidden_size='4,8')]
   assert names[0].startswith('probe_choice-ppo-ppo_hidden_size=4-s0-')
   kept = (*BASE, '--checkpoint_minutes=1', '--tensorboard=false', '--num_threads=3')
+  kept += ('--mesh=seed:2',)
   assert [job.name for job in jobs_of(ppo_hidden_size='4,8', base=kept)] == names
   other = (*BASE, '--ppo_num_epochs=3')
   assert not set(names) & {j.name for j in jobs_of(ppo_hidden_size='4,8', base=other)}
@@ -84,6 +85,7 @@ def test_names_are_of_what_is_trained_and_of_nothing_else():
     ({'task': 'probe_choic'}, 'With --task=probe_choic: .* did you mean probe_choice'),
     ({'total_env_steps': '321'}, 'With --total_env_steps=321: .* try 320'),
     ({'kl_beta': '0.1,0.10'}, 'Seed 0 is there twice, by --kl_beta=0.1 and by'),
+    ({'mesh': 'seed:1,seed:2'}, 'Seed 0 is there twice, by --mesh=seed:1 and by'),
     ({'seed': '0,1'}, 'Seed 1 is there twice, by --seed=0 and by --seed=1'),
   ],
 )
