@@ -12,10 +12,10 @@ steps, three seeds, small networks.
 
 import published
 import tables
-from tables import Outcome, Row, Size
+from outcomes import Outcome, cell, difference
+from tables import Row, Size
 
 from rlfb_jax.bin.flags import expand
-from rlfb_jax.training.intervals import paired_difference
 
 NAME = 'mrn'
 METHODS = ('sac', 'pebble', 'surf', 'rune', 'mrn', 'mrn_zero')
@@ -73,18 +73,18 @@ def lay_out(outcomes: list[Outcome]) -> list[str]:
       found = _find(outcomes, task, method)
       if found is not None:
         theirs = published.PREFERENCE_RETURNS.get((task, method), '')
-        error = tables.cell(found.q_error)
+        error = cell(found.q_error)
         lines.append(
           f'| {task} | {method} | {found.env_steps:,}, {len(found.seeds)} |'
-          f' {tables.cell(found.evaluation)} | {theirs} | {error} |'
+          f' {cell(found.evaluation)} | {theirs} | {error} |'
         )
   lines += ['', 'Published: 500,000 to 1,000,000 steps, five seeds (sd), from PPE.', '']
   for first, second in (('mrn', 'pebble'), ('mrn', 'mrn_zero'), ('surf', 'pebble')):
     for task in TASKS:
-      a, b = _find(outcomes, task, first), _find(outcomes, task, second)
-      if a and b and a.seeds == b.seeds:
-        difference = paired_difference(a.evaluation, b.evaluation)
-        lines.append(f'- {task}: {first} minus {second}, paired: {difference}')
+      both = _find(outcomes, task, first), _find(outcomes, task, second)
+      gap = difference(*both, 'evaluation')
+      if gap:
+        lines.append(f'- {task}: {first} minus {second}, paired: {gap}')
   lines += [
     '',
     '**Error of the learned Q** on walker (MRN, Table 1), standardised.',
@@ -94,14 +94,14 @@ def lay_out(outcomes: list[Outcome]) -> list[str]:
   for method, theirs in published.MRN_Q_ERROR.items():
     found = _find(outcomes, 'walker_walk', method)
     if found is not None:
-      lines.append(f'| {method} | {tables.cell(found.q_error)} | {theirs} |')
+      lines.append(f'| {method} | {cell(found.q_error)} | {theirs} |')
   lines += ['', '**Return by budget** on walker; published as curves only.', '']
   lines += ['| labels | PEBBLE | SURF | MRN |', '|---|---|---|---|']
   for budget in BUDGETS:
     row = f'walker_walk_{budget}'
     cells = [_find(outcomes, row, m) for m in ('pebble', 'surf', 'mrn')]
     if any(cells):
-      texts = [tables.cell(c and c.evaluation) for c in cells]
+      texts = [cell(c and c.evaluation) for c in cells]
       lines.append(f'| {budget} | {" | ".join(texts)} |')
   return lines
 
@@ -114,24 +114,18 @@ def _find(outcomes: list[Outcome], row: str, method: str) -> Outcome | None:
   return tables.find(outcomes, row, lambda arm: arm == wanted)
 
 
-def main() -> None:
+def main() -> int:
   options = tables.arguments(__doc__.split('\n')[0], ROWS, SIZES, NAME)
-  outcomes = []
-  for row in (row for row in ROWS if row.name in options.rows):
-    if not options.draw_only:
-      tables.run(row, SIZES[options.scale], options)
-    flags = ('method', 'mrn_zero_gradient')
-    outcomes += tables.read(options.out / row.name, row.name, flags)
-  if options.dry_run:
-    return
-  if outcomes:
-    tables.save(NAME, options, outcomes)
-  found = tables.load(NAME, options)
+  flags = ('method', 'mrn_zero_gradient')
+  found, code = tables.make(NAME, ROWS, SIZES, options, flags)
+  if not found:
+    return code
   tables.write(NAME, options, lay_out(found))
   panels = {task: {m: _find(found, task, m) for m in METHODS} for task in TASKS}
   notes = ('Bands: 95 % intervals. 100 labels of an oracle; 700 on quadruped.',)
   tables.draw(NAME, options, panels, notes)
+  return code
 
 
 if __name__ == '__main__':
-  main()
+  raise SystemExit(main())

@@ -10,15 +10,15 @@ the preset `fast`. Runs are kept in `--out` and never repeated. The raw numbers 
 table beside the published one go to `results/tables/`.
 """
 
-import numpy as np
 import published
 import tables
-from tables import Outcome, Row, Size
+from outcomes import Outcome, cell, difference, known
+from tables import Row, Size
 
 from rlfb_jax.bin.flags import expand
-from rlfb_jax.training.intervals import paired_difference
 
 NAME = 'rbrl_kl'
+METHODS = ('rbrl', 'rbrl_kl')
 CLASSES = (3, 4, 5, 6)
 # G_max of the rater for runs too short to reach what the published one was set for:
 # what an agent of this length earns in 50 steps.
@@ -37,7 +37,7 @@ ROWS = [
     flagfile=f'rbrl_kl/{task}.flags',
     arguments=(
       f'--grid=rating_num_classes={",".join(map(str, CLASSES))}',
-      '--grid=method=rbrl,rbrl_kl',
+      f'--grid=method={",".join(METHODS)}',
     ),
     quick=(f'--rating_max_return={max_return}',),
   )
@@ -76,27 +76,28 @@ def lay_out(outcomes: list[Outcome]) -> list[str]:
       first, second = found['rbrl'], found['rbrl_kl']
       if first is None and second is None:
         continue
-      difference = gap = ''
-      if first and second and first.seeds == second.seeds:
-        difference = str(paired_difference(second.training, first.training))
+      gap = ''
       if theirs['rbrl'] and theirs['rbrl_kl']:
         gap = f'{theirs["rbrl_kl"].mean - theirs["rbrl"].mean:+.0f}'
       one = first or second
+      seeds = dict.fromkeys(str(len(o.seeds)) for o in found.values() if o)
       lines.append(
-        f'| {row.task} | {n} | {one.env_steps:,}, {len(one.seeds)} |'
-        f' {tables.cell(first and first.training)} | {theirs["rbrl"] or ""} |'
-        f' {tables.cell(second and second.training)} | {theirs["rbrl_kl"] or ""} |'
-        f' {difference} | {gap} |'
+        f'| {row.task} | {n} | {one.env_steps:,}, {" and ".join(seeds)} |'
+        f' {cell(first and first.training)} | {theirs["rbrl"] or ""} |'
+        f' {cell(second and second.training)} | {theirs["rbrl_kl"] or ""} |'
+        f' {difference(second, first, "training")} | {gap} |'
       )
   missing = len(ROWS) * len(CLASSES) - (len(lines) - 4)
   if missing:
     lines += ['', f'{missing} of {len(ROWS) * len(CLASSES)} rows were not run.']
   gaps = [
-    np.mean(kl.training) - np.mean(plain.training)
+    known(kl.training).mean() - known(plain.training).mean()
     for row in ROWS
     for n in CLASSES
     if (plain := _find(outcomes, row.name, 'rbrl', n))
     and (kl := _find(outcomes, row.name, 'rbrl_kl', n))
+    and known(plain.training).size
+    and known(kl.training).size
   ]
   if gaps:
     above = sum(gap > 0 for gap in gaps)
@@ -104,29 +105,19 @@ def lay_out(outcomes: list[Outcome]) -> list[str]:
   return lines
 
 
-METHODS = ('rbrl', 'rbrl_kl')
-
-
 def _find(outcomes: list[Outcome], row: str, method: str, n: int) -> Outcome | None:
   wanted = {'method': method, 'rating_num_classes': str(n)}
   return tables.find(outcomes, row, lambda arm: arm == wanted)
 
 
-def main() -> None:
+def main() -> int:
   options = tables.arguments(__doc__.split('\n')[0], ROWS, SIZES, NAME)
-  rows = [row for row in ROWS if row.name in options.rows]
-  outcomes = []
-  for row in rows:
-    if not options.draw_only:
-      tables.run(row, SIZES[options.scale], options)
-    flags = ('method', 'rating_num_classes')
-    outcomes += tables.read(options.out / row.name, row.name, flags)
-  if options.dry_run:
-    return
+  flags = ('method', 'rating_num_classes')
+  outcomes, code = tables.make(NAME, ROWS, SIZES, options, flags)
   if outcomes:
-    tables.save(NAME, options, outcomes)
-  tables.write(NAME, options, lay_out(tables.load(NAME, options)))
+    tables.write(NAME, options, lay_out(outcomes))
+  return code
 
 
 if __name__ == '__main__':
-  main()
+  raise SystemExit(main())

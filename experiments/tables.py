@@ -9,15 +9,17 @@ import argparse
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import outcomes as outcomes_lib
 from curves import Curve, plot
+from outcomes import Outcome
 
 from rlfb_jax.bin import sweep, train
-from rlfb_jax.methods.family import flags_of
-from rlfb_jax.training import manifest, metrics, returns, run_dir
-from rlfb_jax.training.intervals import mean_interval
+from rlfb_jax.sweeps.jobs import runs_of
+from rlfb_jax.sweeps.runner import STOPPED
+from rlfb_jax.training import manifest
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / 'results' / 'tables'
@@ -55,32 +57,6 @@ class Row(NamedTuple):
   quick: tuple[str, ...] = ()
 
 
-class Outcome(NamedTuple):
-  """What one run left, one entry a seed.
-
-  Attributes:
-    row: name.
-    arm: its flags that the row's runs differ in, `flag=value`, as on the command line.
-    seeds: [S].
-    env_steps: of each.
-    training: mean true return of the last tenth of training, [S].
-    evaluation: mean of the deterministic evaluation, [S].
-    q_error: standardised squared error of the critics, [S], or None.
-    curve_steps: environment steps of the lines of the curve, [T].
-    curve: true return of training episodes, [T][S], where episodes ended.
-  """
-
-  row: str
-  arm: dict[str, Any]
-  seeds: list[int]
-  env_steps: int
-  training: list[float]
-  evaluation: list[float]
-  q_error: list[float] | None
-  curve_steps: list[int]
-  curve: list[list[float]]
-
-
 def arguments(
   description: str, rows: Sequence[Row], sizes: Mapping[str, Size], name: str
 ) -> argparse.Namespace:
@@ -102,91 +78,87 @@ def arguments(
   return options
 
 
-def run(row: Row, size: Size, options: argparse.Namespace) -> int:
-  """Does what is missing of a row; the exit code of `rlfb-sweep`."""
-  steps = size.steps.get(row.task)
-  return sweep.main(
-    [
-      f'--out={options.out / row.name}',
-      f'--shard={options.shard}',
-      f'--seeds={size.seeds}',
-      *(['--dry_run'] if options.dry_run else []),
-      *row.arguments,
-      f'--flagfile={HERE / "presets" / row.flagfile}',
-      *size.flags,
-      *(row.quick if steps else ()),
-      *([f'--total_env_steps={steps}'] if steps else []),
-    ]
-  )
-
-
-def read(folder: pathlib.Path, row: str, flags: Sequence[str]) -> list[Outcome]:
-  """What the finished runs below a folder found.
+def make(
+  name: str,
+  rows: Sequence[Row],
+  sizes: Mapping[str, Size],
+  options: argparse.Namespace,
+  flags: Sequence[str],
+) -> tuple[list[Outcome], int]:
+  """Runs what is missing, saves what was found, and returns all that is current.
 
   Args:
-    folder: of the row's sweep.
-    row: its name.
-    flags: that tell its runs apart.
+    name: of the table.
+    rows: all of its rows; `options.rows` chooses.
+    sizes: by scale.
+    options: of `arguments`.
+    flags: that tell the arms of a row apart.
+
+  Returns:
+    An outcome for each row and arm, those of earlier starts included ([] after a dry
+    run, or where no run has ended yet), and the exit code: 1 if a job failed.
+
+  Raises:
+    SystemExit: with the sweep's code, if it was asked to stop.
   """
-  outcomes = []
-  for path in sorted(folder.glob(f'*/{run_dir.FINISHED}')):
-    outcomes += _read_run(run_dir.RunDir(path.parent), row, flags)
-  return outcomes
+  size = sizes[options.scale]
+  found, failed = [], False
+  for row in (row for row in rows if row.name in options.rows):
+    code = 0 if options.draw_only else sweep.main(command(row, size, options))
+    if code == STOPPED:
+      raise SystemExit(code)
+    failed |= code != 0
+    if not options.dry_run:
+      found += outcomes_lib.read(options.out / row.name, row.name, flags)
+  if options.dry_run:
+    return [], int(failed)
+  wanted = {
+    row.name: runs_of(sweep.parse(command(row, size, options)).sweep, train.parse)
+    for row in rows
+  }
+  outcomes = outcomes_lib.current([*load(name, options), *found], wanted)
+  if options.draw_only and not outcomes:
+    raise SystemExit('no finished run to show; start without --draw_only first.')
+  if found:
+    save(name, options, outcomes)
+  return outcomes, int(failed)
 
 
-def _read_run(run: run_dir.RunDir, row: str, flags: Sequence[str]) -> list[Outcome]:
-  shared = flags_of(train.parse([f'--flagfile={run.flags}']))
-  rows = run_dir.read_rows(run)
-  columns = metrics.read(run.root)
-  steps, per_episode = columns['env_steps'], columns['episode_return']
-  ended = np.isfinite(per_episode).all(axis=1)
-  last = steps > 0.9 * steps[-1]
-  with np.errstate(invalid='ignore'):
-    training = np.nanmean(per_episode[last], axis=0)
-  report = json.loads((run.report / returns.FILE).read_text())
-  evaluation = np.mean(report['returns'], axis=1)
-  q_error = report.get('q_error', {}).get('standardised')
-  arms: dict[str, list[int]] = {}
-  for index, member in enumerate(rows):
-    arm = {flag: str({**shared, **member.flags}[flag]) for flag in flags}
-    arms.setdefault(json.dumps(arm), []).append(index)
+def command(row: Row, size: Size, options: argparse.Namespace) -> list[str]:
+  """What `rlfb-sweep` is told to do what is missing of a row."""
+  steps = size.steps.get(row.task)
   return [
-    Outcome(
-      row=row,
-      arm=json.loads(arm),
-      seeds=[rows[i].seed for i in chosen],
-      env_steps=int(steps[-1]),
-      training=np.round(training[chosen], 2).tolist(),
-      evaluation=np.round(evaluation[chosen], 2).tolist(),
-      q_error=None if q_error is None else [round(q_error[i], 4) for i in chosen],
-      curve_steps=steps[ended].astype(int).tolist(),
-      curve=np.round(per_episode[ended][:, chosen], 1).tolist(),
-    )
-    for arm, chosen in arms.items()
+    f'--out={options.out / row.name}',
+    f'--shard={options.shard}',
+    f'--seeds={size.seeds}',
+    *(['--dry_run'] if options.dry_run else []),
+    *row.arguments,
+    f'--flagfile={HERE / "presets" / row.flagfile}',
+    *size.flags,
+    *(row.quick if steps else ()),
+    *([f'--total_env_steps={steps}'] if steps else []),
   ]
 
 
 def save(name: str, options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
-  """Adds what was found to the raw results; what was there of other runs stays."""
+  """Writes the raw results."""
   RESULTS.mkdir(parents=True, exist_ok=True)
-  path = RESULTS / f'{name}-{options.scale}.json'
-  before = json.loads(path.read_text())['outcomes'] if path.exists() else []
-  new = {_identity(o._asdict()): o._asdict() for o in outcomes}
-  old = {_identity(o): o for o in before}
+  made = manifest.make()
+  del made['device']  # Of this process; what the runs had, their own manifests say.
   record = {
-    'manifest': manifest.make(),
+    'manifest': made,
     'scale': options.scale,
-    'outcomes': list({**old, **new}.values()),
+    'outcomes': [outcomes_lib.to_json(outcome) for outcome in outcomes],
   }
-  path.write_text(json.dumps(record) + '\n')
+  _raw(name, options).write_text(json.dumps(record, allow_nan=False) + '\n')
 
 
 def load(name: str, options: argparse.Namespace) -> list[Outcome]:
-  """The raw results."""
-  path = RESULTS / f'{name}-{options.scale}.json'
+  """The raw results; [] where there are none yet."""
+  path = _raw(name, options)
   if not path.exists():
-    raise SystemExit('no finished run to show; start without --draw_only first.')
-  return [Outcome(**o) for o in json.loads(path.read_text())['outcomes']]
+    return []
+  return [outcomes_lib.from_json(o) for o in json.loads(path.read_text())['outcomes']]
 
 
 def write(name: str, options: argparse.Namespace, lines: Sequence[str]) -> None:
@@ -199,7 +171,7 @@ def write(name: str, options: argparse.Namespace, lines: Sequence[str]) -> None:
 def find(
   outcomes: Sequence[Outcome], row: str, matches: Callable[[dict[str, str]], bool]
 ) -> Outcome | None:
-  """The first outcome of a row whose flags match."""
+  """The outcome of a row whose flags match."""
   for outcome in outcomes:
     if outcome.row == row and matches(outcome.arm):
       return outcome
@@ -233,15 +205,5 @@ def draw(
     plot(RESULTS / f'{name}-{options.scale}.png', drawn, notes=notes)
 
 
-def cell(values: Sequence[float] | None) -> str:
-  """Mean and 95 % Student interval over seeds; empty where nothing was run."""
-  if not values:
-    return ''
-  interval = mean_interval(np.asarray(values))
-  if abs(interval.mean) < 10:
-    return f'{interval.mean:.2f} ± {interval.half_width:.2f}'
-  return str(interval)
-
-
-def _identity(outcome: Mapping[str, Any]) -> str:
-  return json.dumps([outcome['row'], outcome['arm'], outcome['seeds']])
+def _raw(name: str, options: argparse.Namespace) -> pathlib.Path:
+  return RESULTS / f'{name}-{options.scale}.json'

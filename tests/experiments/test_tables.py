@@ -1,14 +1,21 @@
 """The papers' tables: each row can be run, and what was found stands in its place."""
 
 import argparse
+import json
+import math
 
 import mrn_tables
+import outcomes
 import pytest
 import rbrl_kl_table
 import tables
-from tables import Outcome
+from outcomes import Outcome
 
-from rlfb_jax.bin import sweep
+from rlfb_jax.bin import flags, resume, sweep
+from rlfb_jax.methods.config import to_sections
+from rlfb_jax.sweeps.folder import JobFolder
+from rlfb_jax.sweeps.runner import STOPPED
+from rlfb_jax.training import run_dir
 
 ALL = [(rbrl_kl_table, row) for row in rbrl_kl_table.ROWS]
 ALL += [(mrn_tables, row) for row in mrn_tables.ROWS]
@@ -18,12 +25,8 @@ ALL += [(mrn_tables, row) for row in mrn_tables.ROWS]
 @pytest.mark.parametrize(
   ('table', 'row'), ALL, ids=[f'{t.NAME}-{row.name}' for t, row in ALL]
 )
-def test_every_row_makes_jobs_of_its_task(monkeypatch, tmp_path, table, row, scale):
-  commands = []
-  monkeypatch.setattr(tables.sweep, 'main', lambda argv: commands.append(argv) or 0)
-  options = argparse.Namespace(out=tmp_path, shard='0/1', dry_run=False)
-  tables.run(row, table.SIZES[scale], options)
-  jobs = sweep.jobs_of(sweep.parse(commands[0]))
+def test_every_row_makes_jobs_of_its_task(tmp_path, table, row, scale):
+  jobs = _jobs(row, table.SIZES[scale], _options(tmp_path))
   assert {job.config.run.task for job in jobs} == {row.task}
   size = table.SIZES[scale]
   steps = {job.config.total_env_steps for job in jobs}
@@ -41,6 +44,31 @@ def test_every_row_makes_jobs_of_its_task(monkeypatch, tmp_path, table, row, sca
   else:
     budget = int(row.name.rpartition('_')[2])
     assert {job.config.pairs.label_budget for job in jobs} == {budget}
+
+
+def _options(out, **more):
+  given = {'scale': 'paper', 'shard': '0/1', 'dry_run': False, 'draw_only': False}
+  return argparse.Namespace(out=out, **{**given, **more})
+
+
+def _jobs(row, size, options):
+  return sweep.jobs_of(sweep.parse(tables.command(row, size, options)))
+
+
+def _finish(job, folder, returns_of=float):
+  """Leaves what a finished job leaves; a seed's returns are `returns_of(seed)`."""
+  JobFolder(folder / job.name).write_order(job)
+  lines = flags.to_lines(to_sections(job.config), omit=resume.NOT_KEPT)
+  run = run_dir.create(str(folder / job.name), '', lines, rows=job.rows)
+  values = [returns_of(row.seed) for row in job.rows]
+  values = [None if math.isnan(v) else v for v in values]
+  total = job.config.total_env_steps
+  with open(run.metrics, 'w') as file:
+    for steps in range(total // 10, total + 1, total // 10):
+      file.write(json.dumps({'env_steps': steps, 'episode_return': values}) + '\n')
+  record = {'returns': [[v, v] for v in values]}
+  (run.report / 'evaluation.json').write_text(json.dumps(record))
+  run_dir.write_finished(run, total, 1.0)
 
 
 def _outcome(row, arm, values, q_error=None):
@@ -83,3 +111,106 @@ def test_the_control_is_told_from_the_method():
   assert '- walker_walk: mrn minus mrn_zero, paired: 10.0 ± 0.0' in lines
   (row,) = [line for line in lines if line.startswith('| mrn |')]
   assert row.endswith('| 0.10 (sd 0.02) |')
+
+
+@pytest.fixture
+def results(monkeypatch, tmp_path):
+  """A folder for raw results, and a sweep that does nothing."""
+  monkeypatch.setattr(tables, 'RESULTS', tmp_path / 'results')
+  monkeypatch.setattr(tables.sweep, 'main', lambda argv: 0)
+  return tmp_path / 'results'
+
+
+def _make(options, rows=mrn_tables.ROWS, sizes=mrn_tables.SIZES):
+  arms = ('method', 'mrn_zero_gradient')
+  return tables.make('mrn', rows, sizes, options, arms)
+
+
+def test_jobs_that_memory_cut_become_one_cell(results, tmp_path):
+  (row,) = (row for row in mrn_tables.ROWS if row.name == 'quadruped_walk')
+  options = _options(tmp_path, rows=[row.name])
+  jobs = _jobs(row, mrn_tables.SIZES['paper'], options)
+  assert sum(job.config.run.method == 'pebble' for job in jobs) > 1
+  for job in jobs:
+    _finish(job, tmp_path / row.name)
+  found, code = _make(options)
+  assert code == 0
+  assert len(found) == len(mrn_tables.METHODS)
+  for outcome in found:
+    assert outcome.seeds == list(range(10))
+    assert outcome.training == outcome.evaluation == [float(s) for s in range(10)]
+    assert [len(line) for line in outcome.curve] == [10] * 10
+  assert '| quadruped_walk | mrn | 1,000,000, 10 | 4.50 ± 2.17 |' in '\n'.join(
+    mrn_tables.lay_out(found)
+  )
+
+
+def test_what_is_current_takes_the_place_of_what_was_found_before(results, tmp_path):
+  row, *_ = mrn_tables.ROWS
+  options = _options(tmp_path / 'first', rows=[row.name], scale='quick')
+
+  def finish(size, options, returns_of):
+    for job in _jobs(row, size, options):
+      if job.config.run.method in ('sac', 'pebble') and job.rows[0].seed < 5:
+        _finish(job, options.out / row.name, returns_of)
+
+  quick = mrn_tables.SIZES['quick']
+  finish(quick, options, lambda seed: 1.0)
+  before, _ = _make(options)
+  assert {o.arm['method']: o.seeds for o in before} == {
+    'sac': [0, 1, 2],
+    'pebble': [0, 1, 2],
+  }
+  # More seeds of the same runs, on another machine, where two are run again.
+  more = quick._replace(seeds=5)
+  options.out = tmp_path / 'second'
+  finish(more, options, lambda seed: 2.0 + seed)
+  (pebble, *_) = (o for o in _make(options)[0] if o.arm['method'] == 'pebble')
+  assert pebble.training == [2.0, 3.0, 4.0]
+  found, _ = _make(options, sizes={'quick': more})
+  assert [o.training for o in found] == [[2.0, 3.0, 4.0, 5.0, 6.0]] * 2
+  # Other settings: nothing of before is current.
+  longer = quick._replace(steps={row.task: 80_000})
+  options.draw_only = True
+  with pytest.raises(SystemExit, match='no finished run'):
+    _make(options, sizes={'quick': longer})
+  options.draw_only = False
+  options.out = tmp_path / 'third'
+  finish(longer, options, lambda seed: 9.0)
+  found, _ = _make(options, sizes={'quick': longer})
+  assert [o.env_steps for o in found] == [80_000] * 2
+
+
+def test_a_seed_without_an_episode_is_null_and_told(results, tmp_path):
+  row, *_ = mrn_tables.ROWS
+  options = _options(tmp_path, rows=[row.name], scale='quick')
+  for job in _jobs(row, mrn_tables.SIZES['quick'], options):
+    pebble = job.config.run.method == 'pebble'
+    _finish(
+      job,
+      tmp_path / row.name,
+      lambda seed, broken=pebble: math.nan if broken and seed == 1 else 20.0 + seed,
+    )
+  found, _ = _make(options)
+  raw = json.loads((results / 'mrn-quick.json').read_text(), parse_constant=pytest.fail)
+  (pebble,) = (o for o in raw['outcomes'] if o['arm']['method'] == 'pebble')
+  assert pebble['training'] == pebble['evaluation'] == [20.0, None, 22.0]
+  lines = mrn_tables.lay_out(found)
+  (line,) = [line for line in lines if line.startswith('| walker_walk | pebble')]
+  assert '21.0 ± 12.7 (2 of 3 seeds)' in line
+  assert '- walker_walk: mrn minus pebble, paired: 0.0 ± 0.0 (2 of 3 seeds)' in lines
+  assert outcomes.cell([math.nan, math.nan]) == 'none of 2'
+
+
+def test_a_table_that_is_stopped_starts_no_further_row(results, tmp_path, monkeypatch):
+  rows = mrn_tables.ROWS[:3]
+  options = _options(tmp_path, rows=[row.name for row in rows])
+  codes = [0, STOPPED, 0]
+  monkeypatch.setattr(tables.sweep, 'main', lambda argv: codes.pop(0))
+  with pytest.raises(SystemExit) as ended:
+    _make(options, rows)
+  assert ended.value.code == STOPPED
+  assert codes == [0]
+  codes = [0, 1, 0]
+  assert _make(options, rows) == ([], 1)
+  assert codes == []

@@ -1,0 +1,194 @@
+"""What the runs of a table found, and which of it is current.
+
+A cell of a table, one arm of one row, may lie in several jobs, which memory cut, and in
+the raw results of earlier starts. Here they become one outcome again, seed by seed.
+"""
+
+import json
+import pathlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rlfb_jax.bin import train
+from rlfb_jax.methods.family import flags_of
+from rlfb_jax.reports.comparison import final_scores
+from rlfb_jax.sweeps import held
+from rlfb_jax.training import metrics, returns, run_dir
+from rlfb_jax.training.intervals import mean_interval, paired_difference
+
+
+class Outcome(NamedTuple):
+  """What an arm of a row left, one entry a seed; NaN where no episode ended.
+
+  Attributes:
+    row: name.
+    arm: its flags that the row's runs differ in, `flag=value`, as on the command line.
+    seeds: [S].
+    env_steps: of each.
+    training: mean true return of the last tenth of training, [S].
+    evaluation: mean of the deterministic evaluation, [S].
+    q_error: standardised squared error of the critics, [S], or None.
+    curve_steps: environment steps of the lines of the curve, [T].
+    curve: true return of training episodes, [T][S], where episodes ended.
+    settings: all flags beside defaults as JSON, see `sweeps.held.settings_of`.
+  """
+
+  row: str
+  arm: dict[str, str]
+  seeds: list[int]
+  env_steps: int
+  training: list[float]
+  evaluation: list[float]
+  q_error: list[float] | None
+  curve_steps: list[int]
+  curve: list[list[float]]
+  settings: str = ''
+
+
+def read(folder: pathlib.Path, row: str, flags: Sequence[str]) -> list[Outcome]:
+  """What the finished jobs below a folder found, each job for itself.
+
+  Args:
+    folder: of the row's sweep; there may be none.
+    row: its name.
+    flags: that tell its arms apart.
+  """
+  return [
+    outcome
+    for job in held.read(folder, train.parse)
+    if job.finished
+    for outcome in _read_job(run_dir.RunDir(folder / job.name), job, row, flags)
+  ]
+
+
+def current(
+  found: Sequence[Outcome], wanted: Mapping[str, Collection[held.Run]]
+) -> list[Outcome]:
+  """One outcome for each row and arm, of all seeds that were found.
+
+  Args:
+    found: of any job and time; of a seed that was run twice the last one counts.
+    wanted: row -> its runs, as it is defined now; what is not one of them is dropped.
+  """
+  cells: dict[str, dict[int, tuple[Outcome, int]]] = {}
+  for outcome in found:
+    cell = cells.setdefault(json.dumps([outcome.row, outcome.arm]), {})
+    for i, seed in enumerate(outcome.seeds):
+      if held.Run(outcome.settings, seed) in wanted.get(outcome.row, ()):
+        cell[seed] = outcome, i
+  return [
+    _join([cell[seed] for seed in sorted(cell)]) for cell in cells.values() if cell
+  ]
+
+
+def to_json(outcome: Outcome) -> dict[str, Any]:
+  """Plain values, None in place of NaN."""
+  items = outcome._asdict().items()
+  return {k: metrics.to_json(v) if isinstance(v, list) else v for k, v in items}
+
+
+def from_json(record: Mapping[str, Any]) -> Outcome:
+  """The outcome that `to_json` was given."""
+  items = record.items()
+  return Outcome(
+    **{k: metrics.to_nan(v) if isinstance(v, list) else v for k, v in items}
+  )
+
+
+def known(values: Sequence[float]) -> np.ndarray:
+  """The finite ones, [<= S]."""
+  array = np.asarray(values, float)
+  return array[np.isfinite(array)]
+
+
+def cell(values: Sequence[float] | None) -> str:
+  """Mean and 95 % Student interval over seeds; empty where nothing was run."""
+  if not values:
+    return ''
+  finite = known(values)
+  if not finite.size:
+    return f'none of {len(values)}'
+  interval = mean_interval(finite)
+  text = str(interval)
+  if abs(interval.mean) < 10:
+    text = f'{interval.mean:.2f} ± {interval.half_width:.2f}'
+  return text + _of_all(finite.size, len(values))
+
+
+def difference(first: Outcome | None, second: Outcome | None, of: str) -> str:
+  """`first - second`, paired by seed, with its 95 % interval; empty without pairs.
+
+  Args:
+    first: an outcome.
+    second: another of the same row.
+    of: field that is compared.
+  """
+  if first is None or second is None:
+    return ''
+  ours, theirs = (
+    dict(zip(o.seeds, getattr(o, of), strict=True)) for o in (first, second)
+  )
+  pairs = np.array([(ours[s], theirs[s]) for s in ours if s in theirs]).reshape(-1, 2)
+  pairs = pairs[np.isfinite(pairs).all(axis=1)]
+  if not len(pairs):
+    return ''
+  text = str(paired_difference(*pairs.T))
+  return text + _of_all(len(pairs), len({*ours, *theirs}))
+
+
+def _of_all(some: int, number: int) -> str:
+  return '' if some == number else f' ({some} of {number} seeds)'
+
+
+def _join(members: Sequence[tuple[Outcome, int]]) -> Outcome:
+  """One outcome of single seeds of others; lines of the curve that all of them have."""
+  first, _ = members[0]
+  lines = [dict(zip(o.curve_steps, o.curve, strict=True)) for o, _ in members]
+  steps = [s for s in first.curve_steps if all(s in line for line in lines)]
+  columns = [i for _, i in members]
+  errors = [None if o.q_error is None else o.q_error[i] for o, i in members]
+  return first._replace(
+    seeds=[o.seeds[i] for o, i in members],
+    training=[o.training[i] for o, i in members],
+    evaluation=[o.evaluation[i] for o, i in members],
+    q_error=None if None in errors else errors,
+    curve_steps=steps,
+    curve=[[line[s][i] for line, i in zip(lines, columns, strict=True)] for s in steps],
+  )
+
+
+def _read_job(
+  run: run_dir.RunDir, job: held.Held, row: str, flags: Sequence[str]
+) -> list[Outcome]:
+  shared = flags_of(train.parse([f'--flagfile={run.flags}']))
+  columns = metrics.read(run.root)
+  steps, per_episode = columns['env_steps'], columns['episode_return']
+  training = np.round(final_scores(steps, per_episode), 2)
+  report = json.loads((run.report / returns.FILE).read_text())
+  evaluation = np.round(np.mean(metrics.to_nan(report['returns']), axis=1), 2)
+  errors = report.get('q_error', {}).get('standardised')
+  q_error = None if errors is None else np.round(metrics.to_nan(errors), 4)
+  cells: dict[tuple[str, str], list[int]] = {}
+  for i, (member, own) in enumerate(zip(job.rows, job.runs, strict=True)):
+    arm = {flag: str({**shared, **member.flags}[flag]) for flag in flags}
+    cells.setdefault((json.dumps(arm), own.settings), []).append(i)
+  found = []
+  for (arm, settings), chosen in cells.items():
+    ended = np.isfinite(per_episode[:, chosen]).all(axis=1)
+    found.append(
+      Outcome(
+        row=row,
+        arm=json.loads(arm),
+        seeds=[job.rows[i].seed for i in chosen],
+        env_steps=int(steps[-1]),
+        training=training[chosen].tolist(),
+        evaluation=evaluation[chosen].tolist(),
+        q_error=None if q_error is None else q_error[chosen].tolist(),
+        curve_steps=steps[ended].astype(int).tolist(),
+        curve=np.round(per_episode[ended][:, chosen], 1).tolist(),
+        settings=settings,
+      )
+    )
+  return found
