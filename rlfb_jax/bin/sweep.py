@@ -22,6 +22,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
+
 from rlfb_jax.bin import flags, train
 from rlfb_jax.sweeps import cost, held, table
 from rlfb_jax.sweeps.definition import Sweep, read, read_arm, read_axis
@@ -110,6 +112,9 @@ def jobs_of(command: Command) -> list[Job]:
   Raises:
     ValueError: in one sentence, for a combination that cannot be run.
   """
+  # Of this process alone: on a GPU it would take most of the memory from the jobs. And
+  # memory is counted alike on machines with and without one.
+  jax.config.update('jax_platforms', 'cpu')
   return plan(
     command.sweep,
     train.parse,

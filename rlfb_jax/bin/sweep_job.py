@@ -1,7 +1,7 @@
-"""The process of one job of a sweep: `python -m rlfb_jax.bin.sweep_job FOLDER`.
+"""The process of one job of a sweep: `python -m rlfb_jax.bin.sweep_job FOLDER SWEEP`.
 
 It holds the job's lock while it lives, goes on from the last checkpoint, and ends with
-the sweep that started it.
+the sweep that started it, whose process number is the second argument.
 """
 
 import os
@@ -55,7 +55,7 @@ def work(folder: JobFolder) -> None:
   """Trains the rows of a job to their end."""
   order = folder.read_order()
   configs = configs_of(order, folder.root)
-  env = train.make_environment(configs[0])
+  env = train.prepare(configs[0])
   run = train.start_or_resume(configs[0], env, order.rows)
   if run_dir.read_finished(run) is not None:
     return
@@ -66,12 +66,12 @@ def work(folder: JobFolder) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-  """Does the job in the folder that is named."""
+  """Does the job in the folder that is named, for the sweep that is."""
   folder = JobFolder(pathlib.Path(argv[0]))
+  _end_with(int(argv[1]))
   claim = lock.acquire(folder.locks)
   if claim is None:
     raise SystemExit(HELD_ELSEWHERE)
-  _end_with_parent()
   with lock.beating(claim, on_lost=lambda: os._exit(HELD_ELSEWHERE)):
     try:
       work(folder)
@@ -79,13 +79,18 @@ def main(argv: Sequence[str]) -> None:
       raise SystemExit(STOPPED) from None
 
 
-def _end_with_parent() -> None:
-  """A sweep that is killed leaves no job behind that nobody waits for."""
-  parent = os.getppid()
+def _end_with(sweep: int) -> None:
+  """A sweep that is killed leaves no job behind that nobody waits for.
+
+  Args:
+    sweep: process that started this one. It may be gone already: imports take seconds.
+  """
+  if os.getppid() != sweep:
+    raise SystemExit(STOPPED)
 
   def watch() -> None:
     ended = threading.Event()
-    while os.getppid() == parent:
+    while os.getppid() == sweep:
       ended.wait(_PARENT_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -53,6 +53,19 @@ def make_environment(config: methods.Config) -> Environment:
   return make_env(config.run.task, **{n: getattr(config.run, n) for n in names})
 
 
+def prepare(config: methods.Config) -> Environment:
+  """Readies this process for a configuration, before JAX is used for anything.
+
+  Returns:
+    The environment that the configuration names.
+
+  Raises:
+    ValueError: in one sentence, if hosts, devices or the environment are not there.
+  """
+  hosts.connect(config.run)
+  return make_environment(config)
+
+
 def start(
   config: methods.Config,
   env: Environment,
@@ -232,8 +245,7 @@ def main(argv: Sequence[str]) -> None:
     return
   with flags.usage_errors(PROGRAM):
     config = parse(argv)
-    hosts.connect(config.run)
-    env = make_environment(config)
+    env = prepare(config)
     run = (start_or_resume if config.run.resume else start)(config, env)
   complete = run_dir.read_finished(run)
   if complete is not None:

@@ -1,6 +1,7 @@
 """Works through jobs, each in a process of its own, whatever becomes of the others."""
 
 import contextlib
+import os
 import pathlib
 import signal
 import subprocess
@@ -53,7 +54,8 @@ def work_through(
   Args:
     jobs: in the order in which they are run.
     out: folder of the sweep.
-    command: of a job's process; its folder is appended.
+    command: of a job's process; its folder and the number of this process, with which
+      it shall end, are appended.
     say: told what happens, a line at a time.
     poll_seconds: between two looks at the process.
 
@@ -109,7 +111,7 @@ def _run(
     begin = log.tell()
     # In a session of its own: Ctrl-C comes here only, and is passed on once.
     process = subprocess.Popen(
-      [*command, str(folder.root)],
+      [*command, str(folder.root), str(os.getpid())],
       stdin=subprocess.DEVNULL,
       stdout=log,
       stderr=log,

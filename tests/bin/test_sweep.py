@@ -179,9 +179,73 @@ def test_a_job_that_is_held_is_left_alone(finished):
   _, _, folder = finished
   held = lock.acquire(folder.locks)
   with pytest.raises(SystemExit) as caught:
-    sweep_job.main([str(folder.root)])
+    sweep_job.main([str(folder.root), str(os.getppid())])
   assert caught.value.code == sweep_job.HELD_ELSEWHERE
   held.release()
+
+
+def _python(code, *arguments, **environ):
+  return subprocess.run(
+    [sys.executable, '-c', code, *arguments],
+    env=os.environ | {'PYTHONPATH': str(ROOT), **environ},
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=120,
+  )
+
+
+def test_a_job_whose_sweep_died_while_it_was_starting_does_nothing(tmp_path):
+  (job,) = sweep.jobs_of(sweep.parse([f'--out={tmp_path}', *TINY]))
+  folder = JobFolder(tmp_path / job.name)
+  folder.write_order(job)
+  die_at_once = """
+import os, subprocess, sys
+subprocess.Popen([*sys.argv[1:], str(os.getpid())])
+os._exit(0)
+"""
+  # Returns once the job, too, has closed its output.
+  done = _python(die_at_once, *sweep.JOB_COMMAND, str(folder.root))
+  assert done.stdout + done.stderr == ''
+  assert folder.state() is State.MISSING
+  assert not folder.locks.exists()
+
+
+def test_the_sweep_itself_leaves_the_devices_to_its_jobs(tmp_path):
+  code = """
+import os, sys
+from rlfb_jax.bin import sweep
+sweep.main(sys.argv[1:])
+print(os.environ['JAX_PLATFORMS'])
+"""
+  # There is no such device, which a process finds when it starts JAX on it.
+  argv = [f'--out={tmp_path}', '--dry_run', *TINY]
+  argv += ['--task=walker_walk', '--total_env_steps=4000']
+  done = _python(code, *argv, JAX_PLATFORMS='one_for_jobs')
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.splitlines()[-1] == 'one_for_jobs'
+
+
+def test_a_job_readies_its_devices_as_a_plain_run_does(tmp_path, monkeypatch):
+  argv = [f'--out={tmp_path}', *TINY, '--mesh=data:2']
+  (job,) = sweep.jobs_of(sweep.parse(argv))
+  folder = JobFolder(tmp_path / job.name)
+  folder.write_order(job)
+  seen = []
+
+  class Enough(Exception):
+    pass
+
+  def make_environment(config):
+    seen.append(config)
+    raise Enough
+
+  monkeypatch.setattr(train.hosts, 'connect', lambda options: seen.append(options.mesh))
+  monkeypatch.setattr(train, 'make_environment', make_environment)
+  with pytest.raises(Enough):
+    sweep_job.work(folder)
+  assert seen[0] == 'data:2'
+  assert len(seen) == 2
 
 
 def test_help_names_every_flag_of_its_own(capsys):

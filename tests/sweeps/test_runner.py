@@ -19,6 +19,7 @@ PRETEND = """
 import os, pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
 print('began', flush=True)
+assert int(sys.argv[2]) == os.getppid()
 if 'hidden_size=4-' in folder.name:
   raise ValueError('a reason')
 if 'hidden_size=8-' in folder.name:
