@@ -181,18 +181,22 @@ def differing_flags(comparison: Comparison) -> dict[str, dict[str, str]]:
 
 def _cell(name: str, records: Sequence[Record]) -> tuple[Cell | None, list[str]]:
   """Joins records of the same arm; a seed that was run twice counts once."""
-  said, kept, seen = [], [], set()
+  said: list[str] = []
+  kept: list[tuple[Record, list[int]]] = []  # With those of its seeds that count.
+  seen: set[int] = set()
   for record in sorted(records, key=lambda r: -len(r.columns['env_steps'])):
     fresh = [i for i, seed in enumerate(record.seeds) if seed not in seen]
     again = [seed for seed in record.seeds if seed in seen]
     if again:
+      rest = '' if fresh else '; nothing else is in it, and it is left out'
       said.append(
         f'{name}: seeds {numbers(again)} of {record.source} were run elsewhere '
-        'too, and the longer run counts.'
+        f'too, and the longer run counts{rest}.'
       )
-    seen |= set(record.seeds)
-    kept.append((record, fresh))
-  lengths = {len(record.columns['env_steps']) for record, fresh in kept if fresh}
+    if fresh:
+      seen |= set(record.seeds)
+      kept.append((record, fresh))
+  lengths = {len(record.columns['env_steps']) for record, _ in kept}
   if len(lengths) > 1:
     said.append(
       f'{name}: its runs have different lengths; they are compared up to the shortest.'

@@ -62,6 +62,21 @@ def test_runs_of_the_same_arm_are_joined_and_doubles_named(tmp_path):
   assert 'up to the shortest' in said
 
 
+def test_a_run_all_of_whose_seeds_were_run_for_longer_is_left_out_and_named(tmp_path):
+  write_run(tmp_path / 'a', seeds=(0, 1, 2))
+  write_run(tmp_path / 'b', seeds=(0, 2), level=99.0, lines=6)
+  c = compare(tmp_path)
+  cell = c.cells['walker_walk', 'rbrl']
+  assert cell.seeds == (0, 1, 2)
+  assert [record.source for record in cell.records] == ['a']
+  np.testing.assert_allclose(cell.final, [10, 11, 12])
+  (said,) = c.problems
+  assert said == (
+    'rbrl on walker_walk: seeds 0, 2 of b were run elsewhere too, and the longer run'
+    ' counts; nothing else is in it, and it is left out.'
+  )
+
+
 def test_broken_and_missing_seeds_are_named(tmp_path):
   def spoil(line):
     line['non_finite_updates'][2] = 4.0
