@@ -42,7 +42,31 @@ def parse(
   Raises:
     ValueError: in one sentence, for whatever is wrong on the command line.
   """
+  config, rest = parse_with_names(argv, sections)
+  if rest:
+    raise ValueError(f'{rest[0]} is not a flag; flags are written --name=value.')
+  for check in checks:
+    check(config)
+  return config
+
+
+def parse_with_names(
+  argv: Sequence[str], sections: Sections
+) -> tuple[Config, list[str]]:
+  """Reads a command line that names files or folders, too, before or after flags.
+
+  Args:
+    argv: the arguments, without the program's name.
+    sections: as in `parse`.
+
+  Returns:
+    prefix -> options, and what is neither a flag nor the value of one.
+
+  Raises:
+    ValueError: in one sentence.
+  """
   values = flags.FlagValues()
+  values.set_gnu_getopt()
   for prefix, section in sections.items():
     option_flags.define(section, prefix, values)
   try:
@@ -51,12 +75,7 @@ def parse(
     raise ValueError(_unknown_flag(error.flagname, list(values))) from None
   except flags.Error as error:
     raise ValueError(str(error)) from None
-  if rest:
-    raise ValueError(f'{rest[0]} is not a flag; flags are written --name=value.')
-  config = {p: option_flags.collect(s, p, values) for p, s in sections.items()}
-  for check in checks:
-    check(config)
-  return config
+  return {p: option_flags.collect(s, p, values) for p, s in sections.items()}, rest
 
 
 def expand(argv: Sequence[str]) -> list[str]:

@@ -33,8 +33,7 @@ def main(argv: Sequence[str]) -> None:
     print(flags.help_text(__doc__ or '', SECTIONS))
     return
   with flags.usage_errors(PROGRAM):
-    paths = [arg for arg in argv if not arg.startswith('-')]
-    config = flags.parse([arg for arg in argv if arg.startswith('-')], SECTIONS)
+    config, paths = flags.parse_with_names(argv, SECTIONS)
     options = cast(ReportOptions, config[''])
     if not paths:
       raise ValueError(f'No runs are named; try {PROGRAM} runs/NAME --out=report.')

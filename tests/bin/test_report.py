@@ -20,12 +20,24 @@ def test_runs_become_a_page_and_tables(tmp_path, capsys):
   assert '<h1>ppo, rbrl on walker_walk</h1>' in (out / 'index.html').read_text()
 
 
+@pytest.mark.parametrize('form', ['--{}={}', '--{} {}', '-{} {}'])
+def test_flags_have_their_values_in_either_form_between_runs(form, tmp_path):
+  for name in ('a', 'b'):
+    write_run(tmp_path / name)
+  out = str(tmp_path / 'out')
+  given = {'title': 'X', 'out': out}
+  title, folder = (form.format(*item).split() for item in given.items())
+  report.main([str(tmp_path / 'a'), *title, str(tmp_path / 'b'), *folder])
+  assert '<h1>X</h1>' in (tmp_path / 'out' / 'index.html').read_text()
+
+
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
     ([], 'No runs are named'),
     (['nowhere'], 'is not there'),
     (['x', '--ot=y'], '--out'),
+    (['x', '--title'], 'title'),
   ],
 )
 def test_mistakes_are_one_sentence(arguments, message, capsys):
