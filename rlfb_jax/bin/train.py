@@ -153,7 +153,7 @@ def train(
 
   Raises:
     UnusableError: if the run has checkpoints of which none can be used.
-    Stopped: if a signal asked for it; the run is saved.
+    Stopped: if a signal asked for it; says what is saved.
   """
   options = config.run
   if algorithm is None:

@@ -8,9 +8,12 @@ Orbax writes into a folder of another name, which gets its own once it is comple
 happens to it later (a disk that lies, a copy that was cut short) the checksums tell.
 """
 
+import contextlib
 import json
+import logging
 import os
 import pathlib
+import re
 import shutil
 import sys
 import time
@@ -27,6 +30,10 @@ from rlfb_jax.training.retention import NewestAndBest
 
 FORMAT_VERSION = 1
 _STATE, _HOST = 'state', 'host'
+
+# What a disk that is full or away raises. TensorStore, which writes the arrays, turns
+# every error of the system into a ValueError.
+_NOT_WRITTEN = (OSError, ValueError)
 
 
 class UnusableError(ValueError):
@@ -49,6 +56,11 @@ class Checkpoints:
   """Writes checkpoints beside training, and finds the newest that is whole.
 
   A save returns as soon as the arrays are the host's; files are written by threads.
+  Whether they could be written is known when the next save begins, or from `wait`.
+
+  Attributes:
+    saved: steps and stages where a run would go on that ended now: of the newest
+      checkpoint that is known to be whole, (0, 0) without one.
   """
 
   def __init__(
@@ -77,8 +89,11 @@ class Checkpoints:
     self._before_save = before_save
     self._say = say
     self._saved_at = time.monotonic()
-    self._position: tuple[int, int] = (0, 0)
+    self.saved: tuple[int, int] = (0, 0)
+    self._tried: tuple[int, int] = (0, 0)  # The position of the last save.
+    self._step: int | None = None  # The save that is being written.
     self._scores: dict[int, float | None] = {}
+    logging.getLogger('absl').addFilter(_is_news)
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
@@ -93,22 +108,33 @@ class Checkpoints:
 
   def due(self, clock: Clock) -> bool:
     """Whether it is time for a save; asked between stages."""
-    if clock.position == self._position:
+    if clock.position == self._tried:
       return False
     interval = self._interval
-    passed = interval and clock.env_steps // interval > self._position[0] // interval
+    passed = interval and clock.env_steps // interval > self._tried[0] // interval
     waited = time.monotonic() - self._saved_at
     return bool(passed) or (self._seconds is not None and waited >= self._seconds)
 
   def save(self, state: Any, clock: Clock) -> None:
     """Saves, unless this position is saved; the state may be donated afterwards.
 
-    A disk that is full costs a checkpoint and not the run: people are told.
+    A disk that is full costs a checkpoint and not the run: people are told, the
+    checkpoints before stay, and the next save comes when it is due.
     """
-    if clock.position == self._position:
+    self.wait()
+    # Hosts save together; one alone may know of a checkpoint that was not written.
+    if not hosts.anywhere(clock.position != self.saved):
       return
-    self._before_save(state)
+    self._tried, self._saved_at = clock.position, time.monotonic()
     step = max([sum(clock.position), *(s + 1 for s in self.steps())])
+    problem = None
+    try:
+      self._before_save(state)
+    except OSError as error:
+      problem = error
+    if hosts.anywhere(problem is not None):
+      self._lost(step, problem)
+      return
     # On CPUs these are views of the state's memory, which XLA does not write to while
     # they live: a donated buffer that somebody looks at is copied first.
     arrays = leaves.pack(state)
@@ -118,30 +144,45 @@ class Checkpoints:
       'clock': clock.to_json(),
       'leaves': [[*leaf, sums.get(leaf.path)] for leaf in leaves.leaves_of(state)],
     }
+    args = ocp.args.Composite(
+      **{
+        _STATE: ocp.args.PyTreeSave(arrays),
+        _HOST: ocp.args.JsonSave({**record, 'crc32': _crc(record)}),
+      }
+    )
     self._scores[step] = clock.score
+    self._step = step
     try:
-      self._manager.save(
-        step,
-        args=ocp.args.Composite(
-          **{
-            _STATE: ocp.args.PyTreeSave(arrays),
-            _HOST: ocp.args.JsonSave({**record, 'crc32': _crc(record)}),
-          }
-        ),
-        force=True,
-      )
-      self._position = clock.position
-    except OSError as error:
-      self._say(f'checkpoint {step} could not be written ({error}); the run goes on.')
-    self._saved_at = time.monotonic()
+      self._manager.save(step, args=args, force=True)
+    except _NOT_WRITTEN as error:
+      self._lost(step, error)
 
   def wait(self) -> None:
-    """Returns when the last save is on disk."""
+    """Returns when the last save is on disk, or people know that it is not."""
+    step = self._step
+    if step is None:
+      return
     try:
       self._manager.wait_until_finished()
-    except OSError as error:
-      self._position = (-1, 0)
-      self._say(f'a checkpoint could not be written ({error}).')
+    except _NOT_WRITTEN as error:
+      self._lost(step, error)
+      return
+    self.saved, self._step = self._tried, None
+
+  def _lost(self, step: int, problem: Exception | None) -> None:
+    """Tells that a save failed, and removes what was written of it."""
+    self._step = None
+    self._scores.pop(step, None)
+    with contextlib.suppress(*_NOT_WRITTEN):
+      self._manager.wait_until_finished()  # Other parts of it may be on their way.
+    if hosts.is_first():
+      for part in self._folder.glob(f'{step}.*'):
+        shutil.rmtree(part, ignore_errors=True)
+    reason = 'on another host' if problem is None else _reason(problem)
+    self._say(
+      f'checkpoint {step} could not be written ({reason}); a resumed run would go on'
+      f' from step {self.saved[0]:,}.'
+    )
 
   def restore(
     self, like: Any, place: Callable[[Any], Any] = lambda state: state
@@ -177,7 +218,7 @@ class Checkpoints:
       self._manager.reload()
       for other in self.steps():
         self._scores[other] = self._score(other)
-      self._position = restored.clock.position
+      self._tried = self.saved = restored.clock.position
       return restored
     if damaged:
       raise UnusableError(
@@ -252,6 +293,20 @@ class _DamagedError(Exception):
 
 def _crc(record: dict[str, Any]) -> int:
   return zlib.crc32(json.dumps(record, sort_keys=True).encode())
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+  """Whether Orbax says more than what it raises, of which people hear a sentence."""
+  error = record.exc_info and record.exc_info[1]
+  return 'orbax' not in record.pathname or not isinstance(error, _NOT_WRITTEN)
+
+
+def _reason(error: Exception) -> str:
+  """The system's words where it was the system; TensorStore wraps them in paths."""
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
+  number = re.search(r"os_error_code='(\d+)'", str(error))
+  return os.strerror(int(number[1])) if number else _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

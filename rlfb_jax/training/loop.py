@@ -94,7 +94,7 @@ def train(
     restored: where to go on, from `checkpoints.restore`; else the run starts.
 
   Raises:
-    signals.Stopped: if there are checkpoints and a signal has come; the run is saved.
+    signals.Stopped: if there are checkpoints and a signal has come; says what is saved.
   """
   functions = functions or compile_algorithm(algorithm)
   assess = make_assess(algorithm, functions, env, evaluation_key(seed), eval_episodes)
@@ -161,7 +161,7 @@ def _stopping_at_signals(
       if hosts.anywhere(request.number is not None):
         checkpoints.save(state, clock)
         checkpoints.wait()
-        raise signals.Stopped(request.number or signal.SIGTERM, clock.env_steps)
+        raise signals.Stopped(request.number or signal.SIGTERM, checkpoints.saved[0])
       if may_save and hosts.as_first(checkpoints.due(clock)):
         checkpoints.save(state, clock)
 

@@ -17,11 +17,11 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Stopped(KeyboardInterrupt):
-  """A run has stopped because it was asked to, and is saved.
+  """A run has stopped because it was asked to, and was saved if the disk took it.
 
   Attributes:
     number: the signal's.
-    env_steps: where the run goes on.
+    env_steps: where the run goes on: at the newest checkpoint that is whole.
   """
 
   def __init__(self, number: int, env_steps: int):

@@ -1,6 +1,8 @@
 """Checkpoints of a small state that holds one of everything."""
 
+import contextlib
 import json
+import resource
 import shutil
 
 import flax.struct
@@ -334,16 +336,67 @@ def test_other_files_are_brought_up_to_date_first(opened):
   assert seen == [(bits(make()), [])]
 
 
-def test_a_full_disk_costs_a_checkpoint_and_not_the_run(opened, monkeypatch):
+@contextlib.contextmanager
+def small_files(largest):
+  """As a full disk, but for the number of the error: no file grows beyond `largest`."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def random_state(seed):
+  """What no compression makes small."""
+  numbers = np.random.default_rng(seed).normal(size=(2, 100_000))
+  return make().replace(parts={'x': (jnp.asarray(numbers, jnp.float32),)})
+
+
+def test_a_full_disk_costs_checkpoints_and_not_the_run(opened, capfd):
   saves = opened()
+  saves.save(random_state(1), Clock(env_steps=1))
+  saves.wait()
+  with small_files(100_000):
+    # The next save finds out, as does who waits.
+    saves.save(random_state(2), Clock(env_steps=2))
+    saves.save(random_state(3), Clock(env_steps=3))
+    assert [line[:32] for line in opened.said] == ['checkpoint 2 could not be writte']
+    saves.wait()
+    assert saves.saved == (1, 0)
+    # Nothing is left of them, which would make the disk fuller.
+    assert [path.name for path in opened.folder.iterdir()] == ['1']
+    # The last one is tried again when the run ends, and only then.
+    assert not saves.due(Clock(env_steps=3))
+    saves.save(random_state(3), Clock(env_steps=3))
+    saves.wait()
+  assert opened.said[1:] == 2 * [
+    'checkpoint 3 could not be written (File too large); a resumed run would go on'
+    ' from step 1.'
+  ]
+  assert 'ERROR' not in capfd.readouterr().err  # Of Orbax, which logs what it raises.
+  assert bits(opened().restore(jax.eval_shape(lambda: random_state(1))).state) == bits(
+    random_state(1)
+  )
+  saves.save(random_state(3), Clock(env_steps=3))
+  saves.wait()
+  assert (saves.saved, saves.steps()) == ((3, 0), [1, 3])
 
-  def full(*args, **kwargs):
-    raise OSError(28, 'No space left on device')
 
-  with monkeypatch.context() as patch:
-    patch.setattr(saves._manager, 'save', full)
-    saves.save(make(), Clock(env_steps=1))
-  assert 'checkpoint 1 could not be written' in opened.said[0]
+def test_no_checkpoint_is_ahead_of_the_other_files(opened):
+  full = [True]
+
+  def before_save(state):
+    if full.pop():
+      raise OSError(28, 'No space left on device')
+
+  saves = opened(before_save=before_save)
+  saves.save(make(), Clock(env_steps=1))
+  assert opened.said == [
+    'checkpoint 1 could not be written (No space left on device); a resumed run would'
+    ' go on from step 0.'
+  ]
+  full.append(False)
   saves.save(make(), Clock(env_steps=1))
   saves.wait()
   assert saves.steps() == [1]

@@ -1,0 +1,105 @@
+"""rlfb-train on a disk that is full from some step on."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from experiments import kill_runs
+from rlfb_jax.bin import train
+from rlfb_jax.training import run_dir
+
+# The state is larger than every other file.
+FLAGS = (
+  '--task=probe_observed',
+  '--method=ppo',
+  '--num_seeds=2',
+  '--total_env_steps=128',
+  '--ppo_num_envs=4',
+  '--ppo_rollout_steps=8',
+  '--ppo_minibatch_size=16',
+  '--ppo_num_epochs=1',
+  '--ppo_hidden_size=256',
+  '--ppo_hidden_layers=1',
+  '--eval_episodes=2',
+  '--checkpoint_interval=32',
+  '--checkpoint_minutes=none',
+  '--checkpoints_kept=9',
+  '--tensorboard=false',
+)
+LARGEST = 20_000
+
+# In a traceback. TensorStore may say that a write ended after its loop was closed.
+OURS = '/rlfb_jax/'
+
+# `rlfb-train` whose files stay small from step 96 on, and who is asked to stop there.
+CHILD = """
+import os, resource, signal, sys
+from rlfb_jax.bin import train
+from rlfb_jax.training.checkpoint import Checkpoints
+
+largest, stop, *argv = sys.argv[1:]
+save = Checkpoints.save
+
+def save_and_fill(self, state, clock):
+  if clock.position == (96, 0):
+    self.wait()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest), resource.RLIM_INFINITY))
+    if stop == 'stop':
+      os.kill(os.getpid(), signal.SIGTERM)
+  save(self, state, clock)
+
+Checkpoints.save = save_and_fill
+train.main(argv)
+"""
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """A run that had room."""
+  folder = tmp_path_factory.mktemp('runs') / 'whole'
+  train.main([*FLAGS, f'--run_dir={folder}'])
+  return folder
+
+
+def child(folder, stop):
+  command = [sys.executable, '-c', CHILD, str(LARGEST), stop, *FLAGS]
+  return subprocess.run(
+    [*command, f'--run_dir={folder}'],
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_ENABLE_COMPILATION_CACHE': '0'},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+def same(a, b):
+  compared = kill_runs.compare(a, b)
+  assert compared['lines'] == 4
+  return all(name in ('lines', 'bits') or not compared[name] for name in compared)
+
+
+def test_who_is_stopped_reads_what_is_saved_and_goes_on_from_there(whole, tmp_path):
+  folder = tmp_path / 'run'
+  ended = child(folder, 'stop')
+  assert ended.returncode == 143, ended.stderr
+  assert OURS not in ended.stderr
+  assert 'checkpoint 96 could not be written (File too large)' in ended.stderr
+  assert f'--run_dir={folder} --resume goes on from step 64\n' in ended.stderr
+  done, writing = kill_runs.saves(folder)
+  assert (sorted(done), writing) == ([32, 64], False)
+  train.main([f'--run_dir={folder}', '--resume'])
+  assert same(whole, folder)
+
+
+def test_a_run_comes_to_its_end_without_checkpoints(whole, tmp_path):
+  folder = tmp_path / 'run'
+  ended = child(folder, 'go on')
+  assert ended.returncode == 0, ended.stderr
+  assert OURS not in ended.stderr
+  assert 'checkpoint 128 could not be written (File too large)' in ended.stderr
+  assert run_dir.read_finished(run_dir.RunDir(folder))['env_steps'] == 128
+  for name in ('policy.json', 'policy.npz'):
+    ours, theirs = (path / 'policy' / name for path in (folder, whole))
+    assert ours.read_bytes() == theirs.read_bytes()
