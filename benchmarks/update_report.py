@@ -140,7 +140,8 @@ def _circumstances(results: Results) -> str:
       f'Sizes: {sizes}. Milliseconds, medians [smallest-largest] over rounds in which'
       ' what is compared takes turns. Shares are the time of the plain float32 matrix'
       ' products of the same shapes, counted as in `update_products.py`, over the time'
-      ' of the whole. Programs compiled while the clock ran:'
+      ' of the whole; brax runs the actor once more for the temperature, which is its'
+      ' time and not its share. Programs compiled while the clock ran:'
       f' {sum(group["compiled"] for group in results["groups"])} (wanted: 0).',
     ]
   )
@@ -160,11 +161,11 @@ def _updates(results: Results) -> str:
   rows = []
   for size, text in results['sizes'].items():
     many = f'sac, {results["seeds"]} seeds'
-    for name in ('sac', 'ddpg', many):
+    for name in ('sac', 'brax sac', 'ddpg', many):
       took = summary(results, size, name)
       if took is None:
         continue
-      agent = 'sac' if name == many else name
+      agent = 'ddpg' if name == 'ddpg' else 'sac'
       alone = f'products {agent}'
       rate = gflops(results, size, alone)
       share = ratio(results, size, alone, name)
@@ -181,8 +182,31 @@ def _iterations(results: Results) -> str:
     if step is None or pebble is None:
       continue
     against = ratio(results, size, 'pebble', 'sac step')
-    rows.append([size, step.text(2), pebble.text(2), _cell(against)])
-  return table(('', 'SAC, ms', 'PEBBLE, ms', 'PEBBLE / SAC'), rows)
+    fresh = summary(results, size, 'pebble, fresh labels')
+    dearer = ratio(results, size, 'pebble, fresh labels', 'pebble')
+    row = [size, step.text(2), pebble.text(2), _cell(against)]
+    rows.append([*row, _cell(fresh), _cell(dearer)])
+  head = ('', 'SAC, ms', 'PEBBLE, ms', 'PEBBLE / SAC')
+  body = table((*head, 'labels asked anew, ms', 'against stored ones'), rows)
+  return '\n\n'.join(part for part in (body, _relabelling(results)) if part)
+
+
+def _relabelling(results: Results) -> str:
+  """What a run of PEBBLE pays for stored labels and for those asked anew."""
+  main, runs = results['main_size'], run_seconds(results)
+  stored, fresh = (
+    summary(results, main, name) for name in ('pebble', 'pebble, fresh labels')
+  )
+  if not runs or stored is None or fresh is None:
+    return ''
+  plan, parts = results['plans']['pebble'], runs['pebble']
+  learns = plan['total'] - plan['random'] - plan['explore']
+  anew = learns * (fresh.median - stored.median) / 1e3
+  return (
+    f'Over a whole run of PEBBLE on {main} asking anew at every draw would cost'
+    f' {anew:,.0f} s; storing, and rewriting all that is held after each of'
+    f' {len(plan["sessions"])} sessions, costs {parts["relabelling"]:,.0f} s.'
+  )
 
 
 def _bilevel(results: Results) -> str:

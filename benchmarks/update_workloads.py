@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import update_products
+from baselines import brax_sac
 from taking_turns import Piece
 from workloads import Training
 
 from rlfb_jax import envs, methods
 from rlfb_jax.agents.ddpg import DDPGOptions, make_ddpg
-from rlfb_jax.agents.off_policy import OffPolicyAgent, update
+from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions, update
 from rlfb_jax.agents.sac import SACOptions, make_sac
 from rlfb_jax.bin import train
 from rlfb_jax.core import replay as replay_lib
@@ -118,6 +119,22 @@ def updates(agent: str, size: Size, num_seeds: int) -> Piece:
   return Piece(name, run, per=num_seeds, least=1 if num_seeds == 1 else 5)
 
 
+def brax_updates(size: Size) -> Piece:
+  """brax's SAC on the same batches, one seed; see `baselines/brax_sac.py`."""
+  widths = size.observation_size, size.action_size, size.observation_size, 1, 1
+  replay = _random_replay(REPLAY_ROWS, widths, 1)
+
+  def draw(key: Key) -> tuple[Transitions, jax.Array]:
+    index = replay_lib.draw(key, replay, (size.batch_size,))
+    fields, pay = replay_lib.gather(replay, index)
+    return transitions_of(fields), pay[:, 0]
+
+  run = brax_sac.make_updates(
+    size.observation_size, size.action_size, size.hidden, draw
+  )
+  return Piece('brax sac', run)
+
+
 def _agent(agent: str, size: Size) -> OffPolicyAgent:
   sizes = size.observation_size, size.action_size
   if agent == 'sac':
@@ -152,7 +169,7 @@ def make_config(
 
 
 def iterations(
-  method: str, size: Size, chunk_steps: int, phases: Mapping[str, str]
+  method: str, size: Size, chunk_steps: int, phases: Mapping[str, str], *flags: str
 ) -> list[Piece]:
   """Environment step, label and update: chunks of the run itself.
 
@@ -161,8 +178,9 @@ def iterations(
     size: of SAC.
     chunk_steps: environment steps in a chunk.
     phases: to be timed, by the names of their pieces.
+    flags: further ones of the run.
   """
-  config = make_config(method, size, chunk_steps, REPLAY_ROWS)
+  config = make_config(method, size, chunk_steps, REPLAY_ROWS, *flags)
   training = Training(envs.make('walker_walk', engine='native'), config, 1)
   for _ in range(-(-size.batch_size // chunk_steps)):
     training.chunk('random')

@@ -4,10 +4,10 @@
   python benchmarks/updates.py --only=updates,steps
   python benchmarks/updates.py --quick      # sizes for tests, numbers worthless
 
-Measured are updates of SAC and DDPG at three sizes, one iteration of SAC and of PEBBLE
-(environment step, label and update), MRN's bi-level step, a pass of the reward's fit,
-and relabelling; each takes turns with the plain matrix products of its shapes. Whole
-runs are put together from these parts.
+Measured are updates of SAC and DDPG at three sizes and brax's beside them, one
+iteration of SAC and of PEBBLE (environment step, label, update), MRN's bi-level step,
+a pass of the reward's fit, and relabelling; each takes turns with the plain matrix
+products of its shapes. Whole runs are put together from these parts.
 
 Raw samples go to `--out` as they come; the tables beside it, as Markdown, are made
 from that file alone (`python benchmarks/update_report.py FILE`). Nothing else should
@@ -43,6 +43,7 @@ SIZES = (
 )
 QUICK_SIZES = (Size('walker', 16, 2, 16, 24, 6),)
 SEEDS = 10
+FRESH = '--replay_fresh_labels=true'
 SEGMENT_STEPS = 50
 
 Make = Callable[[], list[Piece]]
@@ -53,7 +54,8 @@ class Scale(NamedTuple):
 
   Attributes:
     sizes: the first is the one that whole runs are put together for.
-    stepped: names of the sizes whose iterations and bi-level steps are timed.
+    stepped: names of the sizes whose iterations and bi-level steps are timed, on
+      walker's observations.
     seeds: of the many-seed update.
     labels: of the reward's fit, and the passes in one call.
     relabelled: transitions, ascending.
@@ -74,11 +76,11 @@ class Scale(NamedTuple):
 
 FULL = Scale(
   sizes=SIZES,
-  stepped=('walker', 'small'),
+  stepped=('walker', 'metaworld', 'small'),
   seeds=SEEDS,
   labels={100: 5, 1000: 2},
   relabelled=(100_000, 1_000_000),
-  chunk_steps={'walker': 20, 'small': 200},
+  chunk_steps={'walker': 20, 'metaworld': 100, 'small': 200},
   reward_flags=(),
   seconds=1.0,
 )
@@ -118,8 +120,10 @@ def groups(scale: Scale, parts: Sequence[str]) -> list[Group]:
 
       def one_seed(size: Size = size) -> list[Piece]:
         agents = 'sac', 'ddpg'
-        return [workloads.updates(agent, size, 1) for agent in agents] + [
-          workloads.update_products_of(agent, size) for agent in agents
+        return [
+          *(workloads.updates(agent, size, 1) for agent in agents),
+          workloads.brax_updates(size),
+          *(workloads.update_products_of(agent, size) for agent in agents),
         ]
 
       def many_seeds(size: Size = size) -> list[Piece]:
@@ -139,12 +143,13 @@ def groups(scale: Scale, parts: Sequence[str]) -> list[Group]:
       def iterations(
         size: Size = size, steps: int = steps, main: bool = main
       ) -> list[Piece]:
-        learned = {'pebble': 'learn'}
+        learned, asked_anew = {'pebble': 'learn'}, {'pebble, fresh labels': 'learn'}
         if main:
           learned |= {'random actions': 'random', 'pebble explore': 'explore'}
         return [
           *workloads.iterations('sac', size, steps, {'sac step': 'learn'}),
           *workloads.iterations('pebble', size, steps, learned),
+          *workloads.iterations('pebble', size, steps, asked_anew, FRESH),
         ]
 
       add('iterations', size, iterations, 60 if large else 10)

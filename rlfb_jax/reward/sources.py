@@ -44,6 +44,11 @@ def gather_pairs(
   )
 
 
+def minibatch_rows(options: RewardOptions, usable: jax.Array) -> int:
+  """Rows of a minibatch: no more than the store can hold, `usable` [C], to fill it."""
+  return min(options.minibatch_size, usable.shape[0])
+
+
 def rating_source(
   options: RewardOptions,
   num_classes: int,
@@ -80,12 +85,11 @@ def rating_source(
     seen = jnp.sum(mask, dtype=jnp.float32)
     return Outcome(out.loss, out.usable, out.correct, seen)
 
+  size = minibatch_rows(options, usable)
   return Source(
     usable=usable,
-    num_batches=batch_count(
-      jnp.sum(usable), options.minibatch_size, options.min_ragged
-    ),
-    size=options.minibatch_size,
+    num_batches=batch_count(jnp.sum(usable), size, options.min_ragged),
+    size=size,
     weight=options.rating_weight,
     graded=True,
     shuffle=shuffle,
@@ -119,10 +123,11 @@ def pair_source(
     )
     return Outcome(*out)
 
+  size = minibatch_rows(options, usable)
   return Source(
     usable=usable,
-    num_batches=batch_count(jnp.sum(usable), options.minibatch_size, 0),
-    size=options.minibatch_size,
+    num_batches=batch_count(jnp.sum(usable), size, 0),
+    size=size,
     weight=options.pair_weight,
     graded=True,
     shuffle=lambda key: uniform_order(key, usable),

@@ -116,7 +116,12 @@ def test_a_run_is_the_sum_of_its_parts():
       'bi-level steps': 0.012,
     }
   )
-  del results['groups'][0]['seconds']['bi-level']
+  ms = results['groups'][0]['seconds']
+  results['plans']['pebble'] = results['plans'].pop('mrn')
+  ms['pebble, fresh labels'] = [6e-3]
+  # 700 steps learn, 2 ms dearer each.
+  assert 'would cost 1 s; storing,' in update_report._relabelling(results)
+  del ms['bi-level']
   assert update_report.run_seconds(results) == {}
 
 
@@ -133,13 +138,21 @@ def test_updates_and_fits_leave_their_tables(tmp_path, capsys):
   assert 's left' in said.err
   assert sum(group['compiled'] for group in results['groups']) == 0
   names = {name for group in results['groups'] for name in group['seconds']}
-  assert {'sac', 'ddpg', 'sac, 2 seeds', 'products sac', 'relabelling 2,000'} < names
+  assert {
+    'sac',
+    'brax sac',
+    'ddpg',
+    'sac, 2 seeds',
+    'products sac',
+    'relabelling 2,000',
+  } < names
   assert all(
     min(values) > 0
     for group in results['groups']
     for values in group['seconds'].values()
   )
-  assert '| walker | 16x2, batch 16 | sac, 2 seeds |' in text
+  for agent in ('sac, 2 seeds', 'brax sac'):
+    assert f'| walker | 16x2, batch 16 | {agent} |' in text
   assert '| pass over 100 labels |' in text
   assert len(results['plans']['mrn']['outer']) == 179
 
@@ -151,6 +164,7 @@ def test_everything_leaves_a_whole_run(tmp_path):
   assert '| walker | bi-level, relabelling 1,000 |' in text
   runs = update_report.run_seconds(results)
   assert sum(runs['mrn'].values()) > sum(runs['pebble'].values()) > 0
+  assert 'asking anew at every draw would cost' in text
 
 
 def test_a_part_that_does_not_exist_is_refused(capsys):
