@@ -153,6 +153,7 @@ def train(
 
   Raises:
     UnusableError: if the run has checkpoints of which none can be used.
+    OSError: if the disk does not take what a complete run must have.
     Stopped: if a signal asked for it; says what is saved.
   """
   options = config.run
@@ -207,7 +208,7 @@ def train(
     stack.enter_context(contextlib.closing(progress))
     if first:
       writer = stack.enter_context(
-        MetricsWriter(run, options.tensorboard, after=env_steps)
+        MetricsWriter(run, options.tensorboard, after=env_steps, say=say)
       )
       listeners = writer.write, progress.update
     trained = loop.train(
@@ -223,6 +224,8 @@ def train(
       checkpoints=checkpoints,
       restored=restored,
     )
+    if first:
+      writer.sync()  # A run without all of its lines is not complete.
   export_policy(trained.policy)
   if first:
     if trained.evaluation is not None:
@@ -261,6 +264,11 @@ def main(argv: Sequence[str]) -> None:
     trained = train(config, env, run).trained
   except UnusableError as error:
     say(str(error))
+    raise SystemExit(1) from None
+  except OSError as error:
+    say(
+      f'{error}; not complete, --run_dir={run.root} --resume goes on from what is saved'
+    )
     raise SystemExit(1) from None
   except KeyboardInterrupt as stop:
     text = f'stopped; metrics so far are in {run.metrics}'

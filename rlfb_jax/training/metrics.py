@@ -5,27 +5,39 @@ never only a mean. What is not finite is written as null, so that every line sta
 JSON by the standard.
 """
 
+import contextlib
 import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-import tensorboardX
 
 from rlfb_jax.training import files
+from rlfb_jax.training.events import Events
 from rlfb_jax.training.run_dir import METRICS, RunDir
 
 Values = Mapping[str, Any]  # name -> array [] or [S] (or [S, ...]).
 
 
 class MetricsWriter:
-  """Writes both files; a line survives the process when `write` returns."""
+  """Writes both files; a line survives the process when `write` returns.
 
-  def __init__(self, run: RunDir, tensorboard: bool = True, after: int | None = None):
+  Unless the disk is full: then people are told, lines wait in memory for the next
+  `write` or `sync`, and TensorBoard gets no more events.
+  """
+
+  def __init__(
+    self,
+    run: RunDir,
+    tensorboard: bool = True,
+    after: int | None = None,
+    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
+  ):
     """Opens the files of `run`.
 
     Args:
@@ -33,20 +45,16 @@ class MetricsWriter:
       tensorboard: whether to write events.
       after: where the run goes on, in environment steps: what was written for later
         steps is dropped, for it will be written again. None appends to all there is.
+      say: how people hear of damage.
     """
-    if after is not None:
-      _keep_lines(run.metrics, after)
-    self._file = open(run.metrics, 'a', encoding='utf-8')  # noqa: SIM115
-    self._events = None
+    _keep_lines(run.metrics, math.inf if after is None else after, say)
+    self._say = say
+    self._file = open(run.metrics, 'ab', buffering=0)  # noqa: SIM115
+    self._waiting = b''
+    self._events: Events | None = None
     if tensorboard:
-      # TensorBoard leaves out what earlier files say of steps from `purge_step` on. A
-      # name of its own: two sessions may start in the same second.
-      session = len(list(run.tensorboard.iterdir()))
-      self._events = tensorboardX.SummaryWriter(
-        str(run.tensorboard),
-        purge_step=None if after is None or not session else after + 1,
-        filename_suffix=f'.{session}',
-      )
+      purge_step = None if after is None else after + 1
+      self._events = Events(run.tensorboard, purge_step)
 
   def write(self, env_steps: int, values: Values) -> None:
     """Appends one line.
@@ -58,19 +66,34 @@ class MetricsWriter:
     arrays = {name: np.asarray(value) for name, value in values.items()}
     record = {'env_steps': int(env_steps)}
     record |= {name: to_json(array) for name, array in arrays.items()}
-    self._file.write(json.dumps(record, allow_nan=False) + '\n')
-    self._file.flush()
+    waited = bool(self._waiting)
+    self._waiting += json.dumps(record, allow_nan=False).encode() + b'\n'
+    try:
+      self._flush()
+    except OSError as error:
+      if not waited:
+        self._say(f'metrics cannot be written ({error.strerror}) and wait in memory.')
     if self._events is not None:
-      for name, array in arrays.items():
-        self._write_events(name, array, int(env_steps))
-      self._events.flush()
+      try:
+        _write_events(self._events, arrays, int(env_steps))
+      except OSError as error:
+        self._say(f'TensorBoard gets no more events ({error.strerror}).')
+        self._events.close()
+        self._events = None
 
   def sync(self) -> None:
-    """Puts all lines on disk, where they survive the machine too."""
+    """Puts all lines on disk, where they survive the machine too.
+
+    Raises:
+      OSError: if there is no room for them.
+    """
+    self._flush()
     os.fsync(self._file.fileno())
 
   def close(self) -> None:
-    """Closes both files."""
+    """Closes both files; lines that wait are given up, see `sync`."""
+    with contextlib.suppress(OSError):
+      self._flush()
     self._file.close()
     if self._events is not None:
       self._events.close()
@@ -86,29 +109,79 @@ class MetricsWriter:
   ) -> None:
     self.close()
 
-  def _write_events(self, name: str, array: np.ndarray, env_steps: int) -> None:
-    """The mean over finite seeds, and each seed's own value where there are few."""
-    assert self._events is not None
+  def _flush(self) -> None:
+    """Writes what waits; a full disk may take a part of it."""
+    while self._waiting:
+      self._waiting = self._waiting[self._file.write(self._waiting) :]
+
+
+def _write_events(
+  events: Events, arrays: Mapping[str, np.ndarray], env_steps: int
+) -> None:
+  """The mean over finite seeds, and each seed's own value where there are few."""
+  for name, array in arrays.items():
     if array.ndim > 1 or not np.issubdtype(array.dtype, np.number):
-      return
+      continue
     finite = array[np.isfinite(array)]
     if finite.size:
-      self._events.add_scalar(name, float(finite.mean()), env_steps)
+      events.scalar(name, float(finite.mean()), env_steps)
     if array.ndim == 1 and 1 < array.size <= 10:
       for seed, value in enumerate(array):
-        self._events.add_scalar(f'seed_{seed}/{name}', float(value), env_steps)
+        events.scalar(f'seed_{seed}/{name}', float(value), env_steps)
+  events.flush()
 
 
-def _keep_lines(path: pathlib.Path, after: int) -> None:
-  """Drops lines of steps later than `after`, and a last one cut short."""
+def _keep_lines(path: pathlib.Path, after: float, say: Callable[[str], None]) -> None:
+  """Drops lines of steps later than `after`, and those that are none.
+
+  A last one cut short is what a kill leaves. Before others there should be none: it is
+  put aside, for people to look at.
+  """
   if not path.is_file():
     return
-  kept = []
-  for line in path.read_bytes().splitlines(keepends=True):
-    if not line.endswith(b'\n') or json.loads(line)['env_steps'] > after:
+  lines = path.read_bytes().splitlines(keepends=True)
+  kept: list[bytes] = []
+  garbled: list[int] = []  # Indices; the last of them have no line after them.
+  last = -1
+  for index, line in enumerate(lines):
+    record = _record(line) if line.endswith(b'\n') else None
+    if record is None:
+      garbled.append(index)
+    elif record['env_steps'] > after:
       break
-    kept.append(line)
+    else:
+      kept.append(line)
+      last = index
+  if len(kept) == len(lines):
+    return
+  within = [index for index in garbled if index < last]
+  if within:
+    aside = path.with_name(f'{path.name}.damaged')
+    with open(aside, 'ab') as file:
+      file.writelines(lines[index] for index in within)
+    say(
+      f'{_numbers(within)} of {path} cannot be read; left out, and put aside in'
+      f' {aside.name}.'
+    )
+  if len(within) < len(garbled):
+    say(f'{_numbers(garbled[len(within) :])} of {path} is cut short; left out.')
   files.replace(path, b''.join(kept))
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+  """What a line says; None where it is not one that `write` has written whole."""
+  try:
+    record = json.loads(line)
+  except ValueError:  # Bytes that are no text, too.
+    return None
+  whole = isinstance(record, dict) and isinstance(record.get('env_steps'), int)
+  return record if whole else None
+
+
+def _numbers(indices: Sequence[int]) -> str:
+  """`line 3`, or `lines 3, 7`, as editors count."""
+  plural = 's' if len(indices) > 1 else ''
+  return f'line{plural} {", ".join(str(index + 1) for index in indices)}'
 
 
 def to_json(value: Any) -> Any:
@@ -140,18 +213,20 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     short by a crash is left out.
 
   Raises:
-    ValueError: if a line before the last is not JSON.
+    ValueError: if a line before the last cannot be read.
   """
   path = pathlib.Path(path)
   path = path / METRICS if path.is_dir() else path
-  lines = path.read_text(encoding='utf-8').splitlines()
+  lines = path.read_bytes().splitlines()
   records = []
   for number, line in enumerate(lines, 1):
-    try:
-      records.append(json.loads(line))
-    except json.JSONDecodeError:
-      if number < len(lines):
-        raise ValueError(f'{path} line {number} is not JSON.') from None
+    record = _record(line)
+    if record is not None:
+      records.append(record)
+    elif number < len(lines):
+      raise ValueError(
+        f'line {number} of {path} cannot be read; take it out to read the others.'
+      )
   return {name: _column(records, name) for name in _names(records)}
 
 

@@ -26,9 +26,8 @@ FLAGS = (
   '--checkpoint_interval=32',
   '--checkpoint_minutes=none',
   '--checkpoints_kept=9',
-  '--tensorboard=false',
 )
-LARGEST = 20_000
+NO_CHECKPOINT, NOTHING = 20_000, 100
 
 # In a traceback. TensorStore may say that a write ended after its loop was closed.
 OURS = '/rlfb_jax/'
@@ -63,8 +62,8 @@ def whole(tmp_path_factory):
   return folder
 
 
-def child(folder, stop):
-  command = [sys.executable, '-c', CHILD, str(LARGEST), stop, *FLAGS]
+def child(folder, largest, stop):
+  command = [sys.executable, '-c', CHILD, str(largest), stop, *FLAGS]
   return subprocess.run(
     [*command, f'--run_dir={folder}'],
     env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_ENABLE_COMPILATION_CACHE': '0'},
@@ -82,7 +81,7 @@ def same(a, b):
 
 def test_who_is_stopped_reads_what_is_saved_and_goes_on_from_there(whole, tmp_path):
   folder = tmp_path / 'run'
-  ended = child(folder, 'stop')
+  ended = child(folder, NO_CHECKPOINT, 'stop')
   assert ended.returncode == 143, ended.stderr
   assert OURS not in ended.stderr
   assert 'checkpoint 96 could not be written (File too large)' in ended.stderr
@@ -95,7 +94,7 @@ def test_who_is_stopped_reads_what_is_saved_and_goes_on_from_there(whole, tmp_pa
 
 def test_a_run_comes_to_its_end_without_checkpoints(whole, tmp_path):
   folder = tmp_path / 'run'
-  ended = child(folder, 'go on')
+  ended = child(folder, NO_CHECKPOINT, 'go on')
   assert ended.returncode == 0, ended.stderr
   assert OURS not in ended.stderr
   assert 'checkpoint 128 could not be written (File too large)' in ended.stderr
@@ -103,3 +102,19 @@ def test_a_run_comes_to_its_end_without_checkpoints(whole, tmp_path):
   for name in ('policy.json', 'policy.npz'):
     ours, theirs = (path / 'policy' / name for path in (folder, whole))
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_run_whose_lines_have_no_room_is_not_complete(whole, tmp_path):
+  folder = tmp_path / 'run'
+  ended = child(folder, NOTHING, 'go on')
+  assert ended.returncode == 1, ended.stderr
+  assert OURS not in ended.stderr
+  for sentence in (
+    'metrics cannot be written (File too large) and wait in memory',
+    'TensorBoard gets no more events (File too large)',
+    f'File too large; not complete, --run_dir={folder} --resume goes on from what',
+  ):
+    assert ended.stderr.count(sentence) == 1, ended.stderr
+  assert len((folder / 'metrics.jsonl').read_bytes().splitlines()) == 3
+  train.main([f'--run_dir={folder}', '--resume'])
+  assert same(whole, folder)

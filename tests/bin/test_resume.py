@@ -157,6 +157,16 @@ def test_resume_needs_a_folder_and_starts_what_is_not_there(tmp_path, capsys):
   assert train.parse([*TINY, '--resume', f'--run_dir={tmp_path / "a"}']).run.resume
 
 
+def test_garbage_among_the_metrics_is_left_out_and_named(whole, cut, capsys):
+  path = cut / 'metrics.jsonl'
+  lines = path.read_bytes().splitlines(keepends=True)
+  path.write_bytes(b''.join([lines[0], b'\xff{"env_st\n', *lines[1:]]))
+  train.main([f'--run_dir={cut}', '--resume'])
+  assert f'line 2 of {path} cannot be read' in capsys.readouterr().err
+  compared = kill_runs.compare(whole, cut)
+  assert (compared['lines'], compared['differing_lines']) == (4, 0)
+
+
 def test_an_unfinished_run_has_a_policy(cut):
   assert export.load_policy(cut).num_seeds == 2
 

@@ -1,8 +1,6 @@
 """Checkpoints of a small state that holds one of everything."""
 
-import contextlib
 import json
-import resource
 import shutil
 
 import flax.struct
@@ -336,24 +334,13 @@ def test_other_files_are_brought_up_to_date_first(opened):
   assert seen == [(bits(make()), [])]
 
 
-@contextlib.contextmanager
-def small_files(largest):
-  """As a full disk, but for the number of the error: no file grows beyond `largest`."""
-  before = resource.getrlimit(resource.RLIMIT_FSIZE)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
-  try:
-    yield
-  finally:
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def random_state(seed):
   """What no compression makes small."""
   numbers = np.random.default_rng(seed).normal(size=(2, 100_000))
   return make().replace(parts={'x': (jnp.asarray(numbers, jnp.float32),)})
 
 
-def test_a_full_disk_costs_checkpoints_and_not_the_run(opened, capfd):
+def test_a_full_disk_costs_checkpoints_and_not_the_run(opened, capfd, small_files):
   saves = opened()
   saves.save(random_state(1), Clock(env_steps=1))
   saves.wait()

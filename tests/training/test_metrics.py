@@ -62,8 +62,14 @@ def test_reading_back_fills_gaps_and_forgives_a_crash(run):
   np.testing.assert_array_equal(found['env_steps'], [1, 2])
   np.testing.assert_array_equal(found['a'], [[1.0, np.nan], [3.0, 4.0]])
   np.testing.assert_array_equal(found['b'], [[np.nan, np.nan], [5.0, 6.0]])
-  run.metrics.write_text('broken\n{"env_steps": 3}\n')
-  with pytest.raises(ValueError, match='line 1 is not JSON'):
+
+
+@pytest.mark.parametrize(
+  'garbage', [b'broken\n', b'\xff\xfe\0\n', b'{"a": 1}\n', b'3\n']
+)
+def test_garbage_before_other_lines_is_refused_by_its_number(run, garbage):
+  run.metrics.write_bytes(b'{"env_steps": 1}\n' + garbage + b'{"env_steps": 3}\n')
+  with pytest.raises(ValueError, match=r'line 2 of .* cannot be read'):
     metrics.read(run.root)
 
 
@@ -74,13 +80,69 @@ def test_a_second_writer_appends(run):
   np.testing.assert_array_equal(metrics.read(run.root)['env_steps'], [1, 2])
 
 
+@pytest.fixture
+def said():
+  return []
+
+
+def write_lines(run, steps, said, **kwargs):
+  with metrics.MetricsWriter(
+    run, tensorboard=False, say=said.append, **kwargs
+  ) as writer:
+    for step in steps:
+      writer.write(step, {})
+  return metrics.read(run.root)['env_steps'].tolist()
+
+
+@pytest.mark.parametrize('after', [2, 3, None])
+def test_half_a_last_line_is_dropped_and_told(run, said, after):
+  write_lines(run, (1, 2), said)
+  with run.metrics.open('a') as file:
+    file.write('{"env_steps": 3, "a": [1.')
+  assert write_lines(run, (3,), said, after=after) == [1, 2, 3]
+  assert said == [f'line 3 of {run.metrics} is cut short; left out.']
+  assert not list(run.root.glob('*.damaged'))
+
+
+@pytest.mark.parametrize('garbage', [b'broken', b'\xff\xfe\0', b'{"a": 1}', b'3'])
+def test_garbage_between_lines_is_put_aside_and_told(run, said, garbage):
+  write_lines(run, (1, 2, 3), said)
+  lines = run.metrics.read_bytes().splitlines(keepends=True)
+  lines[1:1] = [garbage + b'\n', garbage + b'\n']
+  run.metrics.write_bytes(b''.join(lines))
+  # The last line is dropped for being late, which is no news.
+  assert write_lines(run, (3,), said, after=2) == [1, 2, 3]
+  aside = run.root / 'metrics.jsonl.damaged'
+  assert said == [
+    f'lines 2, 3 of {run.metrics} cannot be read; left out, and put aside in'
+    f' {aside.name}.'
+  ]
+  assert aside.read_bytes() == 2 * (garbage + b'\n')
+
+
+def test_lines_wait_where_the_disk_is_full(run, said, small_files):
+  with metrics.MetricsWriter(run, say=said.append) as writer:
+    writer.write(1, {'x': 1.0})
+    with small_files(run.metrics.stat().st_size + 3):
+      writer.write(2, {'x': 2.0})
+      writer.write(3, {'x': 3.0})
+      with pytest.raises(OSError, match='File too large'):
+        writer.sync()
+    assert metrics.read(run.root)['x'].tolist() == [1.0]
+    writer.write(4, {'x': 4.0})
+    writer.sync()
+  assert metrics.read(run.root)['x'].tolist() == [1.0, 2.0, 3.0, 4.0]
+  assert said == [
+    'metrics cannot be written (File too large) and wait in memory.',
+    'TensorBoard gets no more events (File too large).',
+  ]
+
+
 def test_events_hold_the_mean_over_finite_seeds(run, monkeypatch):
   events = []
   with metrics.MetricsWriter(run) as writer:
     assert list(run.tensorboard.iterdir())
-    monkeypatch.setattr(
-      writer._events, 'add_scalar', lambda *record: events.append(record)
-    )
+    monkeypatch.setattr(writer._events, 'scalar', lambda *record: events.append(record))
     writer.write(7, {'r': jnp.array([1.0, 3.0, jnp.nan]), 'phase': 'x', 'bad': np.nan})
   assert events[0] == ('r', 2.0, 7)
   assert events[1:3] == [('seed_0/r', 1.0, 7), ('seed_1/r', 3.0, 7)]
