@@ -86,12 +86,14 @@ class RunOptions(DeviceOptions, PhysicsOptions):
   )
   checkpoint_minutes: float | None = option(
     5.0,
-    'Minutes between checkpoints; 0: after every session, event and chunk, none: not '
-    'by time.',
+    'A checkpoint once so many minutes have passed; 0: after every session, event, '
+    'chunk and diagnosis, none: not by time.',
     low=0.0,
   )
   checkpoint_interval: int = option(
-    0, 'Environment steps between checkpoints beside those; 0 for none.', low=0
+    0,
+    'Environment steps of each seed between checkpoints beside those; 0 for none.',
+    low=0,
   )
   checkpoints_kept: int = option(
     2, 'Newest checkpoints that are kept, beside the best one.', low=1
