@@ -14,8 +14,6 @@ from rlfb_jax.feedback.schedule import (
   ScheduleOptions,
   Session,
   label_schedule,
-  labels_due,
-  pretrain_chunks,
 )
 from rlfb_jax.feedback.store import RatingStore
 from rlfb_jax.feedback.teachers import Preferences, TeacherOptions, prefer
@@ -46,13 +44,11 @@ __all__ = [
   'archive',
   'draw_pairs',
   'label_schedule',
-  'labels_due',
   'mean_recent_reward',
   'middle',
   'pool_size',
   'prefer',
   'preferences',
-  'pretrain_chunks',
   'rate',
   'store',
   'unlabelled',

@@ -134,11 +134,6 @@ def _round_up(value: int, unit: int) -> int:
   return math.ceil(value / unit) * unit
 
 
-def pretrain_chunks(options: ScheduleOptions, chunk_env_steps: int) -> int:
-  """Whole compiled chunks that pre-training takes."""
-  return math.ceil(options.pretrain_steps / chunk_env_steps)
-
-
 def session_size(options: ScheduleOptions, env_steps: int, total_env_steps: int) -> int:
   """Labels to ask for at `env_steps`, before the budget's end is considered.
 
@@ -199,8 +194,3 @@ def label_schedule(
       f'asked for at {at} steps; try {at + chunk_env_steps} or more.'
     )
   return tuple(sessions)
-
-
-def labels_due(sessions: tuple[Session, ...], env_steps: int) -> int:
-  """Labels to ask for when the run stands at `env_steps`; 0 between sessions."""
-  return sum(s.num_labels for s in sessions if s.env_steps == env_steps)

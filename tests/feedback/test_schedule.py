@@ -6,8 +6,6 @@ from rlfb_jax.feedback.schedule import (
   PairOptions,
   ScheduleOptions,
   label_schedule,
-  labels_due,
-  pretrain_chunks,
 )
 
 
@@ -38,8 +36,6 @@ def test_last_session_is_shrunk_to_the_budget():
     options, total_env_steps=10**6, chunk_env_steps=16_000, episode_env_steps=32_000
   )
   assert [s.num_labels for s in sessions] == [100, 100, 50]
-  assert labels_due(sessions, 96_000) == 50
-  assert labels_due(sessions, 80_000) == 0
 
 
 def test_steps_round_up_to_whole_chunks():
@@ -54,7 +50,6 @@ def test_steps_round_up_to_whole_chunks():
     options, total_env_steps=10**6, chunk_env_steps=300, episode_env_steps=5000
   )
   assert [s.env_steps for s in sessions] == [1200, 2100, 3000, 3900]
-  assert pretrain_chunks(options, 300) == 4
   # Chunks that do not end with an episode: the first whole one after it.
   options = ScheduleOptions(label_budget=200, pretrain_steps=0, session_interval=1)
   sessions = label_schedule(
@@ -89,8 +84,6 @@ def test_pebble_asks_on_walker_at_the_published_steps():
   assert [s.num_labels for s in sessions] == [10] * 10
   assert sessions[-1].asked == 100
   assert [s.query for s in sessions] == ['uniform'] + ['disagreement'] * 9
-  assert labels_due(sessions, 190_000) == 10
-  assert labels_due(sessions, 210_000) == 0
 
 
 def test_nominal_budget_of_meta_world_does_not_fit():
