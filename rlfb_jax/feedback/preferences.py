@@ -1,38 +1,25 @@
 """Preferences collected so far, with their pairs: a fixed-capacity pytree."""
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from rlfb_jax.feedback import rows as rows_lib
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.rows import SCRIPTED
+from rlfb_jax.feedback.rows import SCRIPTED, Answers, usable
 
 
-class PreferenceStore(flax.struct.PyTreeNode):
-  """Labels in order of arrival, filled from the front. C is the capacity.
+class PreferenceStore(Answers):
+  """Preferences between the segments of pairs, and who gave them.
 
   Attributes:
     first: one segment of each pair, leaves [C, H, ...].
     second: the other, leaves [C, H, ...].
     label: probability that the second is better: 0, 1, or 0.5 for equal, [C] float32.
-    skipped: the teacher would not say, [C] bool.
-    annotator: who answered, [C] int32; `SCRIPTED` or a person.
-    confidence: in [0, 1], [C] float32.
-    env_steps: environment steps of the run when asked, [C] int32.
-    asked: queries asked so far, skips and lost ones included, [] int32.
-    count: rows filled, [] int32.
   """
 
   first: Clip
   second: Clip
   label: jax.Array
-  skipped: jax.Array
-  annotator: jax.Array
-  confidence: jax.Array
-  env_steps: jax.Array
-  asked: jax.Array
-  count: jax.Array
 
 
 def memory_bytes(
@@ -65,12 +52,7 @@ def init_preferences(
     first=side(),
     second=side(),
     label=jnp.zeros(capacity, jnp.float32),
-    skipped=jnp.zeros(capacity, bool),
-    annotator=jnp.zeros(capacity, jnp.int32),
-    confidence=jnp.zeros(capacity, jnp.float32),
-    env_steps=jnp.zeros(capacity, jnp.int32),
-    asked=jnp.zeros((), jnp.int32),
-    count=jnp.zeros((), jnp.int32),
+    **rows_lib.no_answers(capacity),
   )
 
 
@@ -113,25 +95,27 @@ def append(
       f'{size} first segments need as many second ones and labels and skips of shape '
       f'({size},), got {second.size}, {label.shape} and {skipped.shape}.'
     )
-  capacity = store.label.shape[0]
-  rows, kept = rows_lib.behind(store.count, capacity, size, wanted)
+  rows, kept = rows_lib.behind(store.count, store.label.shape[0], size, wanted)
   finite = rows_lib.finite_rows((first, second))
   return PreferenceStore(
     first=rows_lib.put_segments(store.first, first, rows, finite),
     second=rows_lib.put_segments(store.second, second, rows, finite),
     label=rows_lib.put(store.label, label, rows),
-    skipped=rows_lib.put(store.skipped, skipped | ~finite, rows),
-    annotator=rows_lib.put(store.annotator, annotator, rows),
-    confidence=rows_lib.put(store.confidence, confidence, rows),
-    env_steps=rows_lib.put(store.env_steps, env_steps, rows),
-    asked=store.asked + kept,
-    count=jnp.minimum(store.count + kept, capacity),
+    **rows_lib.more_answers(
+      store,
+      rows,
+      kept,
+      skipped=skipped | ~finite,
+      annotator=annotator,
+      confidence=confidence,
+      env_steps=env_steps,
+    ),
   )
 
 
 def usable_preferences(store: PreferenceStore) -> jax.Array:
   """Rows that hold an answer, [C] bool."""
-  return (jnp.arange(store.label.shape[0]) < store.count) & ~store.skipped
+  return usable(store)
 
 
 def preference_counts(store: PreferenceStore) -> jax.Array:

@@ -1,7 +1,8 @@
 """Rows behind the filled ones: what all stores of answers have in common."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -14,6 +15,77 @@ SCRIPTED = 0  # Annotator number of the scripted teacher; people count from 1.
 ANSWER_BYTES = 17
 
 Tree = TypeVar('Tree')
+
+
+class Answers(flax.struct.PyTreeNode):
+  """What is known of answers of any kind. C is the capacity.
+
+  Rows are in order of arrival, filled from the front. A store adds what was shown and
+  what was said.
+
+  Attributes:
+    skipped: the teacher would not say, [C] bool.
+    annotator: who answered, [C] int32; `SCRIPTED` or a person.
+    confidence: in [0, 1], [C] float32.
+    env_steps: environment steps of the run when asked, [C] int32.
+    asked: queries asked so far, skips and lost ones included, [] int32.
+    count: rows filled, [] int32.
+  """
+
+  skipped: jax.Array
+  annotator: jax.Array
+  confidence: jax.Array
+  env_steps: jax.Array
+  asked: jax.Array
+  count: jax.Array
+
+
+def no_answers(capacity: int) -> dict[str, jax.Array]:
+  """The fields of `Answers` before anybody was asked."""
+  return {
+    'skipped': jnp.zeros(capacity, bool),
+    'annotator': jnp.zeros(capacity, jnp.int32),
+    'confidence': jnp.zeros(capacity, jnp.float32),
+    'env_steps': jnp.zeros(capacity, jnp.int32),
+    'asked': jnp.zeros((), jnp.int32),
+    'count': jnp.zeros((), jnp.int32),
+  }
+
+
+def more_answers(
+  store: Answers,
+  rows: jax.Array,
+  kept: jax.Array,
+  *,
+  skipped: jax.Array,
+  annotator: jax.Array | int,
+  confidence: jax.Array | float,
+  env_steps: jax.Array | int,
+) -> dict[str, Any]:
+  """The fields of `Answers` with B more, each [B] or [] for all.
+
+  Args:
+    store: what they were.
+    rows: where the answers go, and
+    kept: how many were asked for, from `behind`.
+    skipped: as in `Answers`.
+    annotator: as in `Answers`.
+    confidence: as in `Answers`.
+    env_steps: as in `Answers`.
+  """
+  return {
+    'skipped': put(store.skipped, skipped, rows),
+    'annotator': put(store.annotator, annotator, rows),
+    'confidence': put(store.confidence, confidence, rows),
+    'env_steps': put(store.env_steps, env_steps, rows),
+    'asked': store.asked + kept,
+    'count': jnp.minimum(store.count + kept, store.skipped.shape[0]),
+  }
+
+
+def usable(store: Answers) -> jax.Array:
+  """Rows that hold an answer, [C] bool."""
+  return (jnp.arange(store.skipped.shape[0]) < store.count) & ~store.skipped
 
 
 def empty_clip(

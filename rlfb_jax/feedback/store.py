@@ -1,36 +1,23 @@
 """Ratings collected so far, with their clips: a fixed-capacity pytree."""
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from rlfb_jax.feedback import rows as rows_lib
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.rows import SCRIPTED
+from rlfb_jax.feedback.rows import SCRIPTED, Answers, usable
 
 
-class RatingStore(flax.struct.PyTreeNode):
-  """Labels in order of arrival, filled from the front. C is the capacity.
+class RatingStore(Answers):
+  """Ratings of clips, and who gave them.
 
   Attributes:
     clip: what was shown, leaves [C, H, ...].
     rating: class 0 (worst) to n-1 (best), [C] int32.
-    skipped: the teacher would not say, [C] bool.
-    annotator: who answered, [C] int32; `SCRIPTED` or a person.
-    confidence: in [0, 1], [C] float32.
-    env_steps: environment steps of the run when asked, [C] int32.
-    asked: queries asked so far, skips and lost ones included, [] int32.
-    count: rows filled, [] int32.
   """
 
   clip: Clip
   rating: jax.Array
-  skipped: jax.Array
-  annotator: jax.Array
-  confidence: jax.Array
-  env_steps: jax.Array
-  asked: jax.Array
-  count: jax.Array
 
 
 def memory_bytes(
@@ -58,12 +45,7 @@ def init_store(
       'rating', capacity, segment_steps, observation_size, action_size, pose_size
     ),
     rating=jnp.zeros(capacity, jnp.int32),
-    skipped=jnp.zeros(capacity, bool),
-    annotator=jnp.zeros(capacity, jnp.int32),
-    confidence=jnp.zeros(capacity, jnp.float32),
-    env_steps=jnp.zeros(capacity, jnp.int32),
-    asked=jnp.zeros((), jnp.int32),
-    count=jnp.zeros((), jnp.int32),
+    **rows_lib.no_answers(capacity),
   )
 
 
@@ -104,24 +86,26 @@ def append(
       f'{size} clips need ratings and skips of shape ({size},), got {rating.shape} '
       f'and {skipped.shape}.'
     )
-  capacity = store.rating.shape[0]
-  rows, kept = rows_lib.behind(store.count, capacity, size, wanted)
+  rows, kept = rows_lib.behind(store.count, store.rating.shape[0], size, wanted)
   finite = rows_lib.finite_rows(clip)
   return RatingStore(
     clip=rows_lib.put_segments(store.clip, clip, rows, finite),
     rating=rows_lib.put(store.rating, rating, rows),
-    skipped=rows_lib.put(store.skipped, skipped | ~finite, rows),
-    annotator=rows_lib.put(store.annotator, annotator, rows),
-    confidence=rows_lib.put(store.confidence, confidence, rows),
-    env_steps=rows_lib.put(store.env_steps, env_steps, rows),
-    asked=store.asked + kept,
-    count=jnp.minimum(store.count + kept, capacity),
+    **rows_lib.more_answers(
+      store,
+      rows,
+      kept,
+      skipped=skipped | ~finite,
+      annotator=annotator,
+      confidence=confidence,
+      env_steps=env_steps,
+    ),
   )
 
 
 def usable_labels(store: RatingStore) -> jax.Array:
   """Rows that hold an answer, [C] bool."""
-  return (jnp.arange(store.rating.shape[0]) < store.count) & ~store.skipped
+  return usable(store)
 
 
 def class_histogram(store: RatingStore, num_classes: int) -> jax.Array:
