@@ -100,7 +100,8 @@ def product(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
 
   XLA's CPU kernels multiply slowly by a transposed left operand, which is what the
   kernel's gradient is: written out first, PPO's gradient step takes two thirds of
-  the time.
+  the time. Of both operands the narrower one is written out: where a wide layer meets
+  a few outputs, all of its activations would be otherwise.
   """
   return inputs @ kernel
 
@@ -117,8 +118,11 @@ def _product_backward(
   inputs, kernel = saved
   rows = inputs.reshape(-1, inputs.shape[-1])
   columns = gradient.reshape(-1, gradient.shape[-1])
-  transposed = jax.lax.optimization_barrier(rows.T)
-  return gradient @ kernel.T, transposed @ columns
+  if columns.shape[-1] < rows.shape[-1]:
+    of_kernel = (jax.lax.optimization_barrier(columns.T) @ rows).T
+  else:
+    of_kernel = jax.lax.optimization_barrier(rows.T) @ columns
+  return gradient @ kernel.T, of_kernel
 
 
 product.defvjp(_product_forward, _product_backward)

@@ -46,10 +46,11 @@ def test_apply_matches_numpy():
   np.testing.assert_allclose(got, want, atol=1e-5)
 
 
-def test_product_has_the_gradients_of_a_matrix_product():
+@pytest.mark.parametrize('outputs', [4, 3, 1])  # More than inputs, as many, fewer.
+def test_product_has_the_gradients_of_a_matrix_product(outputs):
   rng = np.random.default_rng(1)
-  x, kernel = rng.normal(size=(2, 5, 3)), rng.normal(size=(3, 4))
-  weights = rng.normal(size=(2, 5, 4))
+  x, kernel = rng.normal(size=(2, 5, 3)), rng.normal(size=(3, outputs))
+  weights = rng.normal(size=(2, 5, outputs))
 
   def loss(x, kernel):
     return jnp.sum(networks.product(x, kernel) * weights)
