@@ -6,7 +6,12 @@ import jax.numpy as jnp
 import optax
 
 from rlfb_jax.agents import steps
-from rlfb_jax.agents.critics import init_critics, q_values
+from rlfb_jax.agents.critics import (
+  critic_step,
+  init_critics,
+  q_values,
+  with_critic,
+)
 from rlfb_jax.agents.ddpg import losses, networks
 from rlfb_jax.agents.ddpg.config import DDPGOptions
 from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions
@@ -104,11 +109,8 @@ def make_ddpg(
     step: jax.Array,
     regulariser: Regulariser | None = None,
   ) -> tuple[DDPGState, Metrics]:
-    (critic_loss, metrics), grads = jax.value_and_grad(
-      losses.critic_loss, has_aux=True
-    )(state.critic, batch.obs, batch.action, targets)
-    critic, critic_optimizer, critic_skipped = steps.guarded_step(
-      adam, options.critic_learning_rate, state.critic, state.critic_optimizer, grads
+    critic, critic_optimizer, critic_skipped, metrics = critic_step(
+      adam, options.critic_learning_rate, state, batch.obs, batch.action, targets
     )
     actor_loss, grads = jax.value_and_grad(losses.actor_loss)(
       state.actor, critic, batch.obs, options.scale_by_value
@@ -140,18 +142,9 @@ def make_ddpg(
     return new_state, {
       **metrics,
       **term_metrics,
-      'critic_loss': critic_loss,
       'actor_loss': actor_loss,
       'non_finite_updates': new_state.skipped_updates.astype(jnp.float32),
     }
-
-  def reset_critic(key: Key, state: DDPGState) -> DDPGState:
-    critic = new_critic(key)
-    return state.replace(
-      critic=critic,
-      target_critic=jax.tree.map(jnp.copy, critic),
-      critic_optimizer=adam.init(critic),
-    )
 
   return OffPolicyAgent(
     init=init,
@@ -160,7 +153,7 @@ def make_ddpg(
     q_values=q_values,
     critic_params=lambda state: state.critic,
     learn=learn,
-    reset_critic=reset_critic,
+    reset_critic=lambda key, state: with_critic(state, new_critic(key), adam),
     policy=policy,
     actor_params=lambda state: state.actor,
     mean_network=lambda actor: actor,

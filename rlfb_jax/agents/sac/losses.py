@@ -10,7 +10,6 @@ from rlfb_jax.agents.sac.config import SACOptions
 from rlfb_jax.agents.sac.networks import policy, sample_action
 from rlfb_jax.core.extrema import min_over_first
 from rlfb_jax.core.networks import MLP
-from rlfb_jax.core.types import Metrics
 
 
 def soft_values(
@@ -24,23 +23,6 @@ def soft_values(
   """`min_c Q_c(s, a) - alpha log pi(a | s)`, `a ~ pi`, [B] (eq. 3)."""
   action, log_prob = sample_action(*policy(actor, obs, options), noise)
   return min_over_first(q_values(critic, obs, action)) - temperature * log_prob
-
-
-def critic_loss(
-  critic: MLP, obs: jax.Array, action: jax.Array, targets: jax.Array
-) -> tuple[jax.Array, Metrics]:
-  """`sum_c mean (Q_c - y)^2`, without the half of eq. 5, as in B-Pref.
-
-  Args:
-    critic: leaves [C, ...].
-    obs: [B, ds].
-    action: as executed, [B, da].
-    targets: y, [B]; no gradient passes them.
-  """
-  values = q_values(critic, obs, action)
-  errors = values - jax.lax.stop_gradient(targets)
-  loss = jnp.sum(jnp.mean(jnp.square(errors), axis=-1))
-  return loss, {'q_mean': jnp.mean(values), 'td_error': jnp.mean(jnp.abs(errors))}
 
 
 class ActorLoss(NamedTuple):

@@ -6,7 +6,12 @@ import jax.numpy as jnp
 import optax
 
 from rlfb_jax.agents import steps
-from rlfb_jax.agents.critics import init_critics, q_values
+from rlfb_jax.agents.critics import (
+  critic_step,
+  init_critics,
+  q_values,
+  with_critic,
+)
 from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions
 from rlfb_jax.agents.regulariser import Regulariser
 from rlfb_jax.agents.sac import losses, networks
@@ -131,11 +136,8 @@ def make_sac(
     regulariser: Regulariser | None = None,
   ) -> tuple[SACState, Metrics]:
     noise_key, term_key = jax.random.split(key)
-    (critic_loss, metrics), grads = jax.value_and_grad(
-      losses.critic_loss, has_aux=True
-    )(state.critic, batch.obs, batch.action, targets)
-    critic, critic_optimizer, critic_skipped = steps.guarded_step(
-      adam, options.critic_learning_rate, state.critic, state.critic_optimizer, grads
+    critic, critic_optimizer, critic_skipped, metrics = critic_step(
+      adam, options.critic_learning_rate, state, batch.obs, batch.action, targets
     )
 
     def actor_step() -> tuple[_ActorPart, Metrics]:
@@ -204,18 +206,9 @@ def make_sac(
     return new_state, {
       **metrics,
       **actor_metrics,
-      'critic_loss': critic_loss,
       'temperature': jnp.exp(new_state.log_temperature),
       'non_finite_updates': new_state.skipped_updates.astype(jnp.float32),
     }
-
-  def reset_critic(key: Key, state: SACState) -> SACState:
-    critic = new_critic(key)
-    return state.replace(
-      critic=critic,
-      target_critic=jax.tree.map(jnp.copy, critic),
-      critic_optimizer=adam.init(critic),
-    )
 
   return OffPolicyAgent(
     init=init,
@@ -224,7 +217,7 @@ def make_sac(
     q_values=q_values,
     critic_params=lambda state: state.critic,
     learn=learn,
-    reset_critic=reset_critic,
+    reset_critic=lambda key, state: with_critic(state, new_critic(key), adam),
     policy=policy,
     actor_params=lambda state: state.actor,
     mean_network=networks.mean_network,
