@@ -101,7 +101,8 @@ def test_an_unfinished_run_and_an_unreadable_one_are_named(tmp_path):
   (empty / 'metrics.jsonl').write_text('')
   said = ' '.join(compare(tmp_path).problems)
   assert 'a is not complete: it is at 600 of 1,000 steps (seeds 0-2).' in said
-  assert 'metrics.jsonl line 1 is not JSON' in said
+  assert 'b cannot be read and is left out: line 1 of ' in said
+  assert 'metrics.jsonl cannot be read; take it out' in said
   assert 'it stopped before it had written any metrics' in said
 
 
