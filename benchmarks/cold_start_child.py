@@ -16,11 +16,12 @@ def main(start: float, argv: list[str]) -> None:
 
   compilations = Compilations()
   from rlfb_jax.bin import train
+  from rlfb_jax.training import run
   from rlfb_jax.training.metrics import Values
 
   imported = time.monotonic()
 
-  class FirstLine(train.MetricsWriter):
+  class FirstLine(run.MetricsWriter):
     """Ends the process where the first line is on disk."""
 
     def write(self, env_steps: int, values: Values) -> None:
@@ -43,7 +44,7 @@ def main(start: float, argv: list[str]) -> None:
       print(json.dumps({'total': total, **stages, **counts}), flush=True)
       os._exit(0)
 
-  train.MetricsWriter = FirstLine  # type: ignore[misc]
+  run.MetricsWriter = FirstLine  # type: ignore[misc]
   train.main(argv)
 
 

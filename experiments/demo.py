@@ -15,9 +15,10 @@ from collections.abc import Sequence
 import numpy as np
 from curves import plot, random_return, read_curve
 
-from rlfb_jax.bin import evaluate, flags, train
+from rlfb_jax.bin import evaluate, flags, resume
 from rlfb_jax.training import export, loop, returns
 from rlfb_jax.training.intervals import mean_interval, paired_difference
+from rlfb_jax.training.run import make_environment, train_run
 
 NAMES = {'rbrl_kl': 'RbRL-KL', 'rbrl': 'RbRL', 'ppo': 'PPO on the true reward'}
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
   config = None
   for method in NAMES:
     with flags.usage_errors('demo'):
-      config = train.parse(
+      config = resume.parse(
         [
           '--preset=demo',
           *argv,
@@ -38,9 +39,9 @@ def main(argv: Sequence[str]) -> None:
           f'--run_dir={root / method}',
         ]
       )
-      env = train.make_environment(config)
-      run = train.start(config, env)
-    finished = train.train(config, env, run)
+      env = make_environment(config)
+      run = resume.start(config, env)
+    finished = train_run(config, env, run)
     results[method] = finished.trained.evaluation
   assert config is not None
 

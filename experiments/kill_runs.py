@@ -25,8 +25,9 @@ import numpy as np
 from orbax import checkpoint as ocp
 
 from rlfb_jax import methods
-from rlfb_jax.bin import train
+from rlfb_jax.bin import resume
 from rlfb_jax.training import export, manifest
+from rlfb_jax.training.run import make_environment
 
 ROOT = pathlib.Path(__file__).resolve().parent
 RESULTS = ROOT / 'results' / 'kill_runs.json'
@@ -92,8 +93,8 @@ class Kill(NamedTuple):
 
 def session_steps(flags):
   """Environment steps at which people are asked."""
-  config = train.parse(flags)
-  algorithm = methods.make(config, train.make_environment(config))
+  config = resume.parse(flags)
+  algorithm = methods.make(config, make_environment(config))
   steps = range(0, config.total_env_steps, algorithm.steps_per_chunk)
   return {step for step in steps if algorithm.request(step) is not None}
 

@@ -23,9 +23,10 @@ from typing import NamedTuple
 import numpy as np
 from curves import Curve, plot, random_return
 
-from rlfb_jax.bin import train
+from rlfb_jax.bin import resume
 from rlfb_jax.training import manifest, metrics
 from rlfb_jax.training.intervals import mean_interval, paired_difference
+from rlfb_jax.training.run import make_environment, train_run
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / 'results' / 'learning_curves'
@@ -161,11 +162,11 @@ def run_arm(task: str, arm: str, options: argparse.Namespace) -> None:
       '--tensorboard=false',
       f'--run_dir={folder}/run',
     ]
-    config = train.parse(flags)
-    env = train.make_environment(config)
-    run = train.start(config, env)
+    config = resume.parse(flags)
+    env = make_environment(config)
+    run = resume.start(config, env)
     started = time.monotonic()
-    finished = train.train(config, env, run)
+    finished = train_run(config, env, run)
     seconds = time.monotonic() - started
     columns = metrics.read(run.root)
     record = {

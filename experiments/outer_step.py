@@ -12,8 +12,9 @@ import pathlib
 import tempfile
 from typing import Any
 
-from rlfb_jax.bin import train
+from rlfb_jax.bin import resume
 from rlfb_jax.training import manifest, metrics
+from rlfb_jax.training.run import make_environment, train_run
 
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'outer_step.json'
 FLAGS = (
@@ -45,10 +46,10 @@ WATCHED = (
 
 def run(arm: str, folder: pathlib.Path) -> dict[str, Any]:
   """Trains one arm and reads what its outer steps did."""
-  config = train.parse([*FLAGS, *ARMS[arm], f'--run_dir={folder / arm}'])
-  env = train.make_environment(config)
-  started = train.start(config, env)
-  train.train(config, env, started)
+  config = resume.parse([*FLAGS, *ARMS[arm], f'--run_dir={folder / arm}'])
+  env = make_environment(config)
+  started = resume.start(config, env)
+  train_run(config, env, started)
   return read(folder / arm)
 
 

@@ -1,13 +1,17 @@
-"""Going on with a run: which flags it has, and which of them may be others now."""
+"""Starting a run and going on with it: its flags, and which may be others later."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rlfb_jax import methods
 from rlfb_jax.bin import flags
+from rlfb_jax.envs.base import Environment
 from rlfb_jax.methods.config import HOUSEKEEPING, from_sections, to_sections
 from rlfb_jax.methods.device_options import HOSTS
-from rlfb_jax.training import run_dir
+from rlfb_jax.training import hosts, run_dir
+from rlfb_jax.training.placement import place_run
+from rlfb_jax.training.progress import tell
+from rlfb_jax.training.run import plain_rows
 
 # Flags that cannot change a bit of the results; all others must be as they were.
 FREE = (*HOUSEKEEPING, *HOSTS)
@@ -38,6 +42,65 @@ def parse(argv: Sequence[str]) -> methods.Config:
   lines = [f'--flagfile={run.flags}', *flags.expand(argv)]
   lines = [*flags.expand(lines[:1]), *lines[1:]]
   return from_sections(flags.parse(lines, methods.SECTIONS))
+
+
+def start(
+  config: methods.Config,
+  env: Environment,
+  rows: Sequence[run_dir.Row] | None = None,
+) -> run_dir.RunDir:
+  """Checks the configuration and makes the run's folder.
+
+  Args:
+    config: what to run.
+    env: made by `make_environment`.
+    rows: what runs side by side; by default the seeds of the configuration.
+
+  Raises:
+    ValueError: in one sentence, before anything is written.
+  """
+  methods.check(config, env)
+  methods.check_memory(config, env)
+  rows = plain_rows(config) if rows is None else rows
+  place_run(config, len(rows))
+  root = ''
+  if hosts.is_first():
+    run = run_dir.create(
+      config.run.run_dir,
+      f'{config.run.task}-{config.run.method}',
+      flags.to_lines(to_sections(config), omit=NOT_KEPT),
+      rows=rows,
+    )
+    root = str(run.root)
+  return run_dir.RunDir(pathlib.Path(hosts.text_of_first(root)))
+
+
+def start_or_resume(
+  config: methods.Config,
+  env: Environment,
+  rows: Sequence[run_dir.Row] | None = None,
+  say: Callable[[str], None] = tell,
+) -> run_dir.RunDir:
+  """The run in the folder of the configuration, made by `start` if there is none.
+
+  It may be complete: `run_dir.read_finished` tells.
+
+  Args:
+    config: what to run.
+    env: made by `make_environment`.
+    rows: as in `start`.
+    say: how people hear of flags that differ and may.
+
+  Raises:
+    ValueError: in one sentence, if it cannot start or was started otherwise.
+  """
+  run = run_dir.RunDir(pathlib.Path(config.run.run_dir))
+  if not hosts.as_first(run.manifest.is_file()):
+    return start(config, env, rows)
+  shall_be = plain_rows(config) if rows is None else rows
+  for trace in check_same(config, shall_be, run):
+    say(trace)
+  return run
 
 
 def check_same(

@@ -24,12 +24,13 @@ from typing import NamedTuple
 
 import jax
 
-from rlfb_jax.bin import flags, train
+from rlfb_jax.bin import flags, resume
 from rlfb_jax.sweeps import cost, held, table
 from rlfb_jax.sweeps.definition import Sweep, read, read_arm, read_axis
 from rlfb_jax.sweeps.folder import JobFolder
 from rlfb_jax.sweeps.jobs import Job, plan
 from rlfb_jax.sweeps.runner import STOPPED, Interrupted, Outcome, work_through
+from rlfb_jax.training.run import make_environment
 
 PROGRAM = 'rlfb-sweep'
 JOB_COMMAND = (sys.executable, '-m', 'rlfb_jax.bin.sweep_job')
@@ -117,11 +118,11 @@ def jobs_of(command: Command) -> list[Job]:
   jax.config.update('jax_platforms', 'cpu')
   return plan(
     command.sweep,
-    train.parse,
-    train.make_environment,
+    resume.parse,
+    make_environment,
     max_rows=command.max_rows,
     memory=command.memory,
-    held=held.read(command.out, train.parse),
+    held=held.read(command.out, resume.parse),
   )
 
 

@@ -15,13 +15,15 @@ from typing import Any
 import jax.numpy as jnp
 
 from rlfb_jax import methods
-from rlfb_jax.bin import option_flags, train
+from rlfb_jax.bin import option_flags, resume
 from rlfb_jax.methods.algorithm import Algorithm
 from rlfb_jax.methods.config import Config
 from rlfb_jax.sweeps import lock
 from rlfb_jax.sweeps.folder import JobFolder, Order
 from rlfb_jax.sweeps.runner import HELD_ELSEWHERE, STOPPED
 from rlfb_jax.training import loop, run_dir
+from rlfb_jax.training import run as run_lib
+from rlfb_jax.training.progress import tell
 
 _PARENT_SECONDS = 1.0
 
@@ -31,7 +33,7 @@ def configs_of(order: Order, folder: pathlib.Path) -> list[Config]:
   shared = [*order.arguments, f'--run_dir={folder}', '--resume=true']
   shared.append(f'--num_seeds={len(order.rows)}')
   return [
-    train.parse(
+    resume.parse(
       [
         *shared,
         f'--seed={row.seed}',
@@ -55,14 +57,14 @@ def work(folder: JobFolder) -> None:
   """Trains the rows of a job to their end."""
   order = folder.read_order()
   configs = configs_of(order, folder.root)
-  env = train.prepare(configs[0])
-  run = train.start_or_resume(configs[0], env, order.rows)
+  env = run_lib.prepare(configs[0])
+  run = resume.start_or_resume(configs[0], env, order.rows)
   if run_dir.read_finished(run) is not None:
     return
   algorithm, rows = compose(configs, env)
-  train.train(configs[0], env, run, algorithm=algorithm, rows=rows)
-  for warning in train.broken_seeds(run):
-    train.say(warning)
+  run_lib.train_run(configs[0], env, run, algorithm=algorithm, rows=rows)
+  for warning in run_lib.broken_seeds(run):
+    tell(warning)
 
 
 def main(argv: Sequence[str]) -> None:

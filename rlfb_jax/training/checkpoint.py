@@ -15,7 +15,6 @@ import os
 import pathlib
 import re
 import shutil
-import sys
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from orbax import checkpoint as ocp
 
 from rlfb_jax.training import hosts, leaves
 from rlfb_jax.training.clock import Clock
+from rlfb_jax.training.progress import tell
 from rlfb_jax.training.retention import NewestAndBest
 
 FORMAT_VERSION = 1
@@ -71,7 +71,7 @@ class Checkpoints:
     interval: int = 0,
     kept: int = 2,
     before_save: Callable[[Any], None] = lambda state: None,
-    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
+    say: Callable[[str], None] = tell,
   ):
     """Opens the folder, which is made if it is not there.
 

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import pathlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 from rlfb_jax.training import files
 from rlfb_jax.training.events import Events
+from rlfb_jax.training.progress import tell
 from rlfb_jax.training.run_dir import METRICS, RunDir
 
 Values = Mapping[str, Any]  # name -> array [] or [S] (or [S, ...]).
@@ -36,7 +36,7 @@ class MetricsWriter:
     run: RunDir,
     tensorboard: bool = True,
     after: int | None = None,
-    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
+    say: Callable[[str], None] = tell,
   ):
     """Opens the files of `run`.
 

@@ -12,6 +12,11 @@ from typing import Any, TextIO
 import numpy as np
 
 
+def tell(text: str) -> None:
+  """Tells people, apart from results."""
+  print(text, file=sys.stderr)
+
+
 class Progress:
   """Progress of `total_steps` environment steps.
 

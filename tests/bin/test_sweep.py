@@ -13,7 +13,7 @@ import pytest
 
 from rlfb_jax.bin import sweep, sweep_job, train
 from rlfb_jax.sweeps.folder import JobFolder, State
-from rlfb_jax.training import export, metrics
+from rlfb_jax.training import export, metrics, run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCHEDULERS = ROOT / 'experiments' / 'schedulers'
@@ -240,8 +240,8 @@ def test_a_job_readies_its_devices_as_a_plain_run_does(tmp_path, monkeypatch):
     seen.append(config)
     raise Enough
 
-  monkeypatch.setattr(train.hosts, 'connect', lambda options: seen.append(options.mesh))
-  monkeypatch.setattr(train, 'make_environment', make_environment)
+  monkeypatch.setattr(run.hosts, 'connect', lambda options: seen.append(options.mesh))
+  monkeypatch.setattr(run, 'make_environment', make_environment)
   with pytest.raises(Enough):
     sweep_job.work(folder)
   assert seen[0] == 'data:2'

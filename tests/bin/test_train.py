@@ -7,6 +7,7 @@ import pytest
 
 from rlfb_jax.bin import train
 from rlfb_jax.training import export, metrics, run_dir
+from rlfb_jax.training.run import broken_seeds
 
 TINY = (
   '--task=probe_observed',
@@ -84,7 +85,7 @@ def test_seeds_that_broke_are_named(tmp_path):
   with metrics.MetricsWriter(run, tensorboard=False) as writer:
     writer.write(32, {'phase': 'random'})
     writer.write(64, {'non_finite_updates': np.float32([0, 3])})
-  (sentence,) = train.broken_seeds(run)
+  (sentence,) = broken_seeds(run)
   assert sentence.startswith('seed 11 left out 3 updates')
 
 

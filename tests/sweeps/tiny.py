@@ -1,10 +1,11 @@
 """A configuration that is planned in no time, and a plan of it."""
 
-from rlfb_jax.bin import train
+from rlfb_jax.bin import resume
 from rlfb_jax.methods.family import flags_of
 from rlfb_jax.sweeps.definition import Sweep
 from rlfb_jax.sweeps.held import Held, run_of
 from rlfb_jax.sweeps.jobs import plan
+from rlfb_jax.training.run import make_environment
 
 BASE = (
   '--task=probe_choice',
@@ -22,8 +23,8 @@ def jobs_of(max_rows=0, memory=2**33, seeds=1, base=BASE, arms=None, held=(), **
   sweep = Sweep(seeds=seeds, base=base, grid=axes, arms=arms or {})
   return plan(
     sweep,
-    train.parse,
-    train.make_environment,
+    resume.parse,
+    make_environment,
     max_rows=max_rows,
     memory=memory,
     held=held,
