@@ -10,7 +10,6 @@ happens to it later (a disk that lies, a copy that was cut short) the checksums 
 
 import contextlib
 import json
-import logging
 import os
 import pathlib
 import re
@@ -23,17 +22,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from orbax import checkpoint as ocp
 
-from rlfb_jax.training import hosts, leaves
+from rlfb_jax.training import hosts, leaves, quiet
 from rlfb_jax.training.clock import Clock
 from rlfb_jax.training.progress import tell
 from rlfb_jax.training.retention import NewestAndBest
 
 FORMAT_VERSION = 1
 _STATE, _HOST = 'state', 'host'
-
-# What a disk that is full or away raises. TensorStore, which writes the arrays, turns
-# every error of the system into a ValueError.
-_NOT_WRITTEN = (OSError, ValueError)
 
 
 class UnusableError(ValueError):
@@ -93,7 +88,7 @@ class Checkpoints:
     self._tried: tuple[int, int] = (0, 0)  # The position of the last save.
     self._step: int | None = None  # The save that is being written.
     self._scores: dict[int, float | None] = {}
-    logging.getLogger('absl').addFilter(_is_news)
+    quiet.install()
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
@@ -154,7 +149,7 @@ class Checkpoints:
     self._step = step
     try:
       self._manager.save(step, args=args, force=True)
-    except _NOT_WRITTEN as error:
+    except quiet.DISK_ERRORS as error:
       self._lost(step, error)
 
   def wait(self) -> None:
@@ -164,7 +159,7 @@ class Checkpoints:
       return
     try:
       self._manager.wait_until_finished()
-    except _NOT_WRITTEN as error:
+    except quiet.DISK_ERRORS as error:
       self._lost(step, error)
       return
     self.saved, self._step = self._tried, None
@@ -173,7 +168,7 @@ class Checkpoints:
     """Tells that a save failed, and removes what was written of it."""
     self._step = None
     self._scores.pop(step, None)
-    with contextlib.suppress(*_NOT_WRITTEN):
+    with contextlib.suppress(*quiet.DISK_ERRORS):
       self._manager.wait_until_finished()  # Other parts of it may be on their way.
     if hosts.is_first():
       for part in self._folder.glob(f'{step}.*'):
@@ -293,12 +288,6 @@ class _DamagedError(Exception):
 
 def _crc(record: dict[str, Any]) -> int:
   return zlib.crc32(json.dumps(record, sort_keys=True).encode())
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-  """Whether Orbax says more than what it raises, of which people hear a sentence."""
-  error = record.exc_info and record.exc_info[1]
-  return 'orbax' not in record.pathname or not isinstance(error, _NOT_WRITTEN)
 
 
 def _reason(error: Exception) -> str:

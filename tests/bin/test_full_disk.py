@@ -29,9 +29,6 @@ FLAGS = (
 )
 NO_CHECKPOINT, NOTHING = 20_000, 100
 
-# In a traceback. TensorStore may say that a write ended after its loop was closed.
-OURS = '/rlfb_jax/'
-
 # `rlfb-train` whose files stay small from step 96 on, and who is asked to stop there.
 CHILD = """
 import os, resource, signal, sys
@@ -83,7 +80,7 @@ def test_who_is_stopped_reads_what_is_saved_and_goes_on_from_there(whole, tmp_pa
   folder = tmp_path / 'run'
   ended = child(folder, NO_CHECKPOINT, 'stop')
   assert ended.returncode == 143, ended.stderr
-  assert OURS not in ended.stderr
+  assert 'Traceback' not in ended.stderr
   assert 'checkpoint 96 could not be written (File too large)' in ended.stderr
   assert f'--run_dir={folder} --resume goes on from step 64\n' in ended.stderr
   done, writing = kill_runs.saves(folder)
@@ -96,7 +93,7 @@ def test_a_run_comes_to_its_end_without_checkpoints(whole, tmp_path):
   folder = tmp_path / 'run'
   ended = child(folder, NO_CHECKPOINT, 'go on')
   assert ended.returncode == 0, ended.stderr
-  assert OURS not in ended.stderr
+  assert 'Traceback' not in ended.stderr
   assert 'checkpoint 128 could not be written (File too large)' in ended.stderr
   assert run_dir.read_finished(run_dir.RunDir(folder))['env_steps'] == 128
   for name in ('policy.json', 'policy.npz'):
@@ -108,7 +105,7 @@ def test_a_run_whose_lines_have_no_room_is_not_complete(whole, tmp_path):
   folder = tmp_path / 'run'
   ended = child(folder, NOTHING, 'go on')
   assert ended.returncode == 1, ended.stderr
-  assert OURS not in ended.stderr
+  assert 'Traceback' not in ended.stderr
   for sentence in (
     'metrics cannot be written (File too large) and wait in memory',
     'TensorBoard gets no more events (File too large)',

@@ -1,7 +1,10 @@
 """Checkpoints of a small state that holds one of everything."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import flax.struct
 import jax
@@ -368,6 +371,35 @@ def test_a_full_disk_costs_checkpoints_and_not_the_run(opened, capfd, small_file
   saves.save(random_state(3), Clock(env_steps=3))
   saves.wait()
   assert (saves.saved, saves.steps()) == ((3, 0), [1, 3])
+
+
+def test_people_hear_of_a_full_disk_in_sentences_alone(tmp_path):
+  """Of many arrays that fail at once, storage alone would say thousands of lines."""
+  program = """
+import pathlib, resource, sys
+import jax.numpy as jnp
+from rlfb_jax.training.checkpoint import Checkpoints
+from rlfb_jax.training.clock import Clock
+
+saves = Checkpoints(pathlib.Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (50, resource.RLIM_INFINITY))
+for step in range(1, 6):
+  saves.save([jnp.arange(100.0) + step for _ in range(60)], Clock(env_steps=step))
+saves.wait()
+print(saves.saved)
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', program, str(tmp_path / 'c')],
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_ENABLE_COMPILATION_CACHE': '0'},
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert (done.returncode, done.stdout) == (0, '(0, 0)\n')
+  said = done.stderr.splitlines()
+  assert [line.partition(' could')[0] for line in said] == [
+    f'checkpoint {step}' for step in range(1, 6)
+  ]
 
 
 def test_no_checkpoint_is_ahead_of_the_other_files(opened):

@@ -1,0 +1,51 @@
+"""Quiet about what is said in a sentence: storage repeats each error many times.
+
+Where a write fails, Orbax logs what it raises, once a thread. Of the other arrays'
+writes, which fail too, asyncio logs that nobody asked, and TensorStore that its answer
+came after the loop that waited for it was closed.
+"""
+
+import functools
+import logging
+import sys
+import traceback
+from types import TracebackType
+
+# What a disk that is full or away raises. TensorStore, which writes the arrays, turns
+# every error of the system into a ValueError.
+DISK_ERRORS = (OSError, ValueError)
+
+
+@functools.cache
+def install() -> None:
+  """Leaves these out from now on, in the whole process; all else is said as before."""
+  for name in ('absl', 'asyncio'):
+    logging.getLogger(name).addFilter(_is_news)
+  hook = sys.unraisablehook
+
+  def say_news(unraisable: 'sys.UnraisableHookArgs') -> None:
+    if not _is_late_answer(unraisable.exc_value, unraisable.exc_traceback):
+      hook(unraisable)
+
+  sys.unraisablehook = say_news
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+  error = record.exc_info[1] if record.exc_info else None
+  if not isinstance(error, DISK_ERRORS):
+    return True
+  return not any('orbax' in name for name in _files(error.__traceback__))
+
+
+def _is_late_answer(error: BaseException | None, trace: TracebackType | None) -> bool:
+  """Native code alone calls asyncio's loops without a frame of its own."""
+  names = _files(trace)
+  return (
+    isinstance(error, RuntimeError)
+    and str(error) == 'Event loop is closed'
+    and all('asyncio' in name for name in names)
+  )
+
+
+def _files(trace: TracebackType | None) -> list[str]:
+  return [frame.filename for frame in traceback.extract_tb(trace)]
