@@ -115,8 +115,9 @@ def updates(agent: str, size: Size, num_seeds: int) -> Piece:
     held[0] = jax.block_until_ready(program(held[0], keys, replay, jnp.int32(n)))
 
   name = agent if num_seeds == 1 else f'{agent}, {num_seeds} seeds'
-  # A call copies all seeds' states once, which a chunk of training does not notice.
-  return Piece(name, run, per=num_seeds, least=1 if num_seeds == 1 else 5)
+  # Each seed's state is copied in and out once a call, as it is once a chunk of 1000
+  # steps in training: enough updates a call to make it as small.
+  return Piece(name, run, per=num_seeds, least=1 if num_seeds == 1 else 15)
 
 
 def brax_updates(size: Size) -> Piece:

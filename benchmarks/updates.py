@@ -133,7 +133,7 @@ def groups(scale: Scale, parts: Sequence[str]) -> list[Group]:
         ]
 
       add('updates', size, one_seed, 24 if large else 12)
-      add('updates of many seeds', size, many_seeds, 24 if large else 8)
+      add('updates of many seeds', size, many_seeds, 30 if large else 20)
     if size.name not in scale.stepped:
       continue
     steps = scale.chunk_steps[size.name]

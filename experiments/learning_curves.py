@@ -4,6 +4,7 @@ Runs what is missing, one vmapped program an arm, and draws what is there:
 
   python experiments/learning_curves.py --group=ratings --seeds=5
   python experiments/learning_curves.py --group=pairs --seeds=3
+  python experiments/learning_curves.py --group=truth --seeds=2
   python experiments/learning_curves.py --draw_only
 
 Every finished run leaves `results/learning_curves/<task>-<arm>.json`: the true
@@ -114,7 +115,26 @@ PAIRS = Group(
   differences=(('mrn', 'pebble'), ('mrn', 'mrn_zero'), ('surf', 'pebble')),
   notes=('100 labels of an oracle, ten a session; the first session is at 10,000.',),
 )
-GROUPS = {'ratings': RATINGS, 'pairs': PAIRS}
+
+TRUTH = Group(
+  preset='sac',
+  # As published but for the networks: one environment, an update a step.
+  arms={
+    'sac_one_env': [
+      '--sac_hidden_size=256',
+      '--sac_batch_size=256',
+      '--sac_actor_learning_rate=5e-4',
+      '--sac_critic_learning_rate=5e-4',
+      '--eval_interval=25000',
+    ]
+  },
+  default_arms=('sac_one_env',),
+  tasks={'walker_walk': [], 'cheetah_run': []},
+  steps={'walker_walk': 200_000, 'cheetah_run': 200_000},
+  differences=(),
+  notes=('One environment, an update a step; networks of 256 x 2, batches of 256.',),
+)
+GROUPS = {'ratings': RATINGS, 'pairs': PAIRS, 'truth': TRUTH}
 PAPER_STEPS = 4_000_000
 
 # Authors' plot of walker-walk at 4M steps (Dev1nW/Simplified-Rating-and-Preference-RL,
