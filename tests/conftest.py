@@ -11,7 +11,9 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
 os.environ.setdefault('MPLBACKEND', 'Agg')  # Curves are drawn without a screen.
 
 import jax  # noqa: E402
+import jaxlib  # noqa: E402
 import pytest  # noqa: E402
+from jax._src import compiler  # noqa: E402
 
 # Tests of MJX share a process with tests that start JAX before them.
 from rlfb_jax.core.xla_flags import avoid_cpu_deadlock  # noqa: E402
@@ -23,16 +25,41 @@ avoid_cpu_deadlock()
 _QUICKLY_COMPILED = ('benchmarks', 'bin', 'methods', 'sweeps', 'training')
 _OPTION = 'jax_disable_most_optimizations'
 
+# XLA's older emitters of fused loops, which need no MLIR, and one LLVM module a program
+# halve what is left. JAX has no setting for them, and XLA aborts at flags that it does
+# not know: with another jaxlib these rooms take longer, no more.
+_EMITTERS: dict[str, bool | int] = {}
+if jaxlib.__version__.startswith('0.10.'):
+  _EMITTERS = {
+    'xla_cpu_use_fusion_emitters': False,
+    'xla_cpu_parallel_codegen_split_count': 1,
+  }
+
 
 @pytest.fixture(autouse=True, scope='module')
 def _quick_compilation(request):
-  """Leaves out LLVM's costliest passes, in processes that a test starts, too."""
+  """Leaves out what compiles longest, in processes that a test starts, too."""
   if request.path.parent.name not in _QUICKLY_COMPILED:
     yield
     return
+  # XLA reads its flags once: before those below, which are for other processes.
+  jax.devices()
+  flags = (f'--{name}={str(value).lower()}' for name, value in _EMITTERS.items())
   before = jax.config.values[_OPTION]
   jax.config.update(_OPTION, True)
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv(_OPTION.upper(), 'true')
+    patch.setenv('XLA_FLAGS', ' '.join([os.environ.get('XLA_FLAGS', ''), *flags]))
+    if hasattr(compiler, 'get_compile_options'):
+      patch.setattr(compiler, 'get_compile_options', _with_emitters)
     yield
   jax.config.update(_OPTION, before)
+
+
+_compile_options = getattr(compiler, 'get_compile_options', None)
+
+
+def _with_emitters(*args, **kwargs):
+  options = _compile_options(*args, **kwargs)
+  options.env_option_overrides = [*options.env_option_overrides, *_EMITTERS.items()]
+  return options
