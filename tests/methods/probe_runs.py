@@ -12,6 +12,7 @@ from rlfb_jax.core.types import Key
 from rlfb_jax.envs.base import Environment, EnvState
 from rlfb_jax.methods.config import Config
 from rlfb_jax.training.loop import seed_keys, train
+from rlfb_jax.training.program import Compiled, compile_algorithm
 
 SMALL: dict[str, dict[str, Any]] = {
   'run': {'task': 'probe_choice', 'total_env_steps': 1280},
@@ -98,6 +99,7 @@ def run(
   config: Config,
   env: Environment | None = None,
   num_seeds: int = 2,
+  functions: Compiled | None = None,
   **kwargs: Any,
 ) -> tuple[Any, list[dict[str, Any]]]:
   """Runs a method to its end; the state and each chunk's metrics."""
@@ -109,15 +111,17 @@ def run(
     rows=seed_keys(config.run.seed, num_seeds),
     seed=config.run.seed,
     total_env_steps=config.run.total_env_steps,
+    functions=functions,
     listeners=(lambda env_steps, metrics: rows.append(metrics),),
   )
   return trained.state, rows
 
 
 class ScrambledReward:
-  """An environment whose `env_reward` is noise; the truth travels apart.
+  """An environment whose `env_reward` is noise, if its state says so.
 
-  `truth` reads the true reward, as only the teacher may.
+  The truth travels apart; `truth` reads it, as only the teacher may. Only `reset`
+  knows `scramble`: programs of steps serve scrambled worlds and others alike.
   """
 
   def __init__(self, env: Environment, scramble: bool):
@@ -134,22 +138,40 @@ class ScrambledReward:
       setattr(self, name, getattr(env, name))
 
   def reset(self, key: Key, num_envs: int) -> EnvState:
-    return self._wrap(self._env.reset(key, num_envs))
+    scramble = jnp.full(num_envs, self._scramble)
+    return self._wrap(self._env.reset(key, num_envs), scramble)
 
   def step(self, state: EnvState, action: jax.Array) -> EnvState:
-    inner, _ = state.physics
-    return self._wrap(self._env.step(state.replace(physics=inner), action))
+    inner, _, scramble = state.physics
+    return self._wrap(self._env.step(state.replace(physics=inner), action), scramble)
 
   def pose(self, state: EnvState) -> jax.Array:
     return self._env.pose(state.replace(physics=state.physics[0]))
 
-  def _wrap(self, state: EnvState) -> EnvState:
+  def _wrap(self, state: EnvState, scramble: jax.Array) -> EnvState:
     truth = state.env_reward
-    shown = truth
-    if self._scramble:
-      shown = jnp.sin(1e4 * truth + jnp.arange(truth.shape[0]) + state.steps)
-    return state.replace(physics=(state.physics, truth), env_reward=shown)
+    noise = jnp.sin(1e4 * truth + jnp.arange(truth.shape[0]) + state.steps)
+    return state.replace(
+      physics=(state.physics, truth, scramble),
+      env_reward=jnp.where(scramble, noise, truth),
+    )
 
   @staticmethod
   def truth(state: EnvState) -> jax.Array:
     return state.physics[1]
+
+
+def run_shown_and_scrambled(
+  config: Config, **kwargs: Any
+) -> list[tuple[Any, list[dict[str, Any]]]]:
+  """Two runs by the same programs; the second is shown noise for a reward."""
+  worlds = [
+    ScrambledReward(envs.make(config.run.task), scramble) for scramble in (False, True)
+  ]
+  functions = [
+    compile_algorithm(methods.make(config, world, **kwargs)) for world in worlds
+  ]
+  return [
+    run(config, world, functions=functions[0]._replace(init=one.init), **kwargs)
+    for world, one in zip(worlds, functions, strict=True)
+  ]

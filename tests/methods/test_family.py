@@ -143,15 +143,6 @@ def outcome(algorithm, env, rows, config):
   return trained, metrics
 
 
-@pytest.fixture
-def quick_compilation():
-  """Half the time: these programs run for milliseconds and take seconds to compile."""
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
-@pytest.mark.usefixtures('quick_compilation')
 @pytest.mark.parametrize(
   'case',
   # Two programs each: the off-policy ones take most of a minute to compile.

@@ -4,8 +4,11 @@ import chex
 import jax
 import pytest
 
-from rlfb_jax import envs
-from tests.methods.probe_runs import ScrambledReward, make_config, run
+from tests.methods.probe_runs import (
+  ScrambledReward,
+  make_config,
+  run_shown_and_scrambled,
+)
 
 
 def _learned(state):
@@ -19,21 +22,18 @@ def _learned(state):
 )
 def test_scrambling_the_reward_for_everyone_but_the_teacher_changes_nothing(method, kl):
   config = make_config(method, kl=kl)
-  results = []
-  for scramble in (False, True):
-    env = ScrambledReward(envs.make('probe_choice'), scramble)
-    state, rows = run(config, env, teacher_reward=env.truth)
-    results.append((_learned(state), rows[-1]['episode_return']))
-  chex.assert_trees_all_equal(results[0][0], results[1][0])
+  shown, scrambled = run_shown_and_scrambled(
+    config, teacher_reward=ScrambledReward.truth
+  )
+  chex.assert_trees_all_equal(_learned(shown[0]), _learned(scrambled[0]))
   # The metrics may see it, and so the scramble is known to have worked.
-  assert (results[0][1] != results[1][1]).any()
+  assert (shown[1][-1]['episode_return'] != scrambled[1][-1]['episode_return']).any()
 
 
 def test_the_true_reward_baseline_does_read_the_reward():
-  config = make_config('ppo')
-  states = []
-  for scramble in (False, True):
-    env = ScrambledReward(envs.make('probe_choice'), scramble)
-    states.append(jax.device_get(run(config, env)[0].agent.params))
+  shown, scrambled = (
+    jax.device_get(state.agent.params)
+    for state, _ in run_shown_and_scrambled(make_config('ppo'))
+  )
   with pytest.raises(AssertionError):
-    chex.assert_trees_all_equal(*states)
+    chex.assert_trees_all_equal(shown, scrambled)
