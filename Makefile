@@ -5,8 +5,9 @@ PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Two workers: the tests' time is compilation, which keeps about one core busy.
-PYTEST_FLAGS ?= -n 2 --dist loadfile --durations=15
+# Two workers: the tests' time is compilation, which keeps about one core busy. Whole
+# files in the order of tests/conftest.py, the longest first.
+PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 # Compiled programs are kept between runs: what took a minute takes seconds.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
