@@ -1,0 +1,69 @@
+"""First episodes that end one after the other, and which of them count."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlfb_jax.envs.probe import PROBES, ProbeEnvironment
+from rlfb_jax.methods.collect import Experience, init_clock, stagger, track_episodes
+from tests.methods.probe_runs import make_config, run
+
+LENGTH = 20
+ENV = ProbeEnvironment(PROBES[0], episode_length=LENGTH)
+
+
+def paid_one_a_step(state, num_steps):
+  """The experience of a world that pays 1 for each step, and the state after it."""
+  done = []
+  for _ in range(num_steps):
+    state = ENV.step(state, jnp.zeros((state.steps.shape[0], 1)))
+    done.append(state.terminated | state.truncated)
+  flags = jnp.stack(done)
+  nothing = jnp.zeros((*flags.shape, 1))
+  ones = jnp.ones(flags.shape)
+  return state, Experience(
+    obs=nothing,
+    action=nothing,
+    pose=nothing,
+    final_obs=nothing,
+    terminated=jnp.zeros_like(flags),
+    truncated=flags,
+    env_reward=ones,
+    teacher_reward=ones,
+    success=jnp.zeros_like(flags),
+  )
+
+
+@pytest.mark.parametrize('num_envs', [1, 4, 7])
+def test_starts_are_spread_over_the_length_of_an_episode(num_envs):
+  state = stagger(ENV.reset(jax.random.key(0), num_envs), LENGTH)
+  taken = np.asarray(state.steps)
+  assert taken[0] == 0
+  assert taken.max() < LENGTH
+  gaps = np.diff([*np.sort(taken), LENGTH])
+  assert gaps.max() - gaps.min() <= 1
+
+
+def test_episodes_that_the_limit_cut_short_are_not_reported():
+  state = stagger(ENV.reset(jax.random.key(0), 4), LENGTH)
+  clock = init_clock(state)
+  state, experience = paid_one_a_step(state, LENGTH)
+  clock, metrics = track_episodes(clock, experience)
+  # Only the first environment's was whole; three more ended on the way.
+  assert experience.truncated.sum() == 4
+  assert metrics['episodes'] == 1
+  assert metrics['episode_return'] == LENGTH
+  _, experience = paid_one_a_step(state, LENGTH)
+  _, metrics = track_episodes(clock, experience)
+  assert metrics['episodes'] == 4
+  assert metrics['episode_return'] == LENGTH
+
+
+@pytest.mark.parametrize('staggered', [False, True])
+def test_environments_of_a_run_stay_apart(staggered):
+  changes = {'run': {'total_env_steps': 960}, 'ppo': {'stagger_episodes': staggered}}
+  state, _ = run(make_config('ppo', **changes), env=ENV)
+  assert state.env.steps.shape == (2, 8)
+  different = {len(set(steps.tolist())) for steps in np.asarray(state.env.steps)}
+  assert different == {8 if staggered else 1}
