@@ -32,7 +32,7 @@ def guarded_step(
   optimizer: optax.OptState,
   grads: Tree,
 ) -> tuple[Tree, optax.OptState, jax.Array]:
-  """One step of Adam, or none at all if the gradient is not finite.
+  """One step of Adam, or none at all if the gradient or its square is not finite.
 
   Args:
     adam: of `optax.scale_by_adam`.
@@ -45,7 +45,8 @@ def guarded_step(
     Parameters and moments, untouched where skipped, and whether it was, [] bool.
   """
   updates, moved = adam.update(grads, optimizer)
-  finite = jnp.isfinite(optax.tree.norm(grads))
+  # Squared, as Adam's second moments are: the compiler makes |x| of the root of x * x.
+  finite = jnp.isfinite(optax.tree.norm(grads, squared=True))
   params = jax.tree.map(
     lambda p, u: jnp.where(finite, p - learning_rate * u, p), params, updates
   )

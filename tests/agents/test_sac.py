@@ -235,6 +235,21 @@ def test_values_that_are_not_finite_are_skipped_and_counted(state, batch):
   assert not np.array_equal(after.actor[0].kernel, state.actor[0].kernel)
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize('field', ['obs', 'action', 'targets'])
+def test_whatever_is_not_finite_reaches_no_network(state, batch, field, value):
+  # 1e30 is finite, and its square is not: what comes back to the layers tells.
+  y = jnp.ones(ref.BATCH)
+  if field == 'targets':
+    y = y.at[3].set(value)
+  else:
+    old = getattr(batch, field)
+    batch = batch.replace(**{field: old.at[3, 0].set(value)})
+  after, _ = learn(state, batch, y, jax.random.key(0), STEP0)
+  assert int(after.skipped_updates) == 1
+  chex.assert_tree_all_finite(after)
+
+
 def _push(weight, refresh_every):
   def loss(actor, key):
     noise = 1.0 + jax.random.uniform(key)
