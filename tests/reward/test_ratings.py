@@ -200,10 +200,10 @@ def test_sharpness_falls_with_n(n, floor, inner):
 
 
 def test_balancing_weights():
-  got = R.balancing_weights(jnp.array([10, 30, 60]))
+  got = R.balancing_weights(jnp.array([10, 30, 60]), 3)
   np.testing.assert_allclose(got, np.array([0.9, 0.7, 0.4]) / 0.4, rtol=1e-6)
-  np.testing.assert_array_equal(R.balancing_weights(jnp.array([10, 0, 60])), 1.0)
-  np.testing.assert_array_equal(R.balancing_weights(jnp.zeros(3, int)), 1.0)
+  np.testing.assert_array_equal(R.balancing_weights(jnp.array([10, 0, 60]), 3), 1.0)
+  np.testing.assert_array_equal(R.balancing_weights(jnp.zeros(3, int), 3), 1.0)
 
 
 def test_correct_counts_real_samples():
