@@ -124,8 +124,8 @@ def is_shared(flag: str, value: Any, config: Config) -> bool:
 def _pads_exactly(config: Config) -> bool:
   """Whether classes that nothing is rated as leave a run as it is.
 
-  Not where the pooled law is drawn from or weighed, which is the row behind all
-  classes and changes its place; nor where rows share out a number of states to visit.
+  Not where the pooled law repels, for its row comes after all classes; nor where the
+  set of classes that repel depends on n (hpml), or rows share out states to visit.
   """
   if KL not in config.recipe.add:
     return True
