@@ -117,7 +117,7 @@ CASES = {
         'tau': 0.05,
       },
       'reward': {'rating_weight': 0.5, 'pair_weight': 2.0},
-      'rating': {'num_classes': 2},
+      'rating': {'num_classes': 3},
       'surf': {'threshold': 0.9, 'unlabelled_weight': 0.3, 'reward_update': 10},
       'rune': {'bonus': 0.5, 'decay': 1e-3},
       'mrn': {'outer_weight': 0.5, 'learning_rate': 1e-3, 'adam_epsilon': 1e-6},
