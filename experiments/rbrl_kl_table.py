@@ -1,13 +1,17 @@
 """RbRL-KL's tables: six tasks, n = 3 to 6 classes, RbRL and RbRL-KL.
 
   python experiments/rbrl_kl_table.py --scale=quick --rows=cartpole_swingup
-  python experiments/rbrl_kl_table.py --scale=paper --shard=3/16   # on many machines
+  python experiments/rbrl_kl_table.py --scale=paper --shard=3/8 --max_rows=10
   python experiments/rbrl_kl_table.py --scale=paper --draw_only
 
 `paper` is what was published (4M steps, ten seeds: about four days on two cores, an
 hour and three quarters a cell); `quick` a sixteenth of the steps with three seeds and
 the preset `fast`. Runs are kept in `--out` and never repeated. The raw numbers and the
 table beside the published one go to `results/tables/`.
+
+A row is two jobs, one a method: all n and seeds share a program, as far as memory
+allows (it halves those of `quadruped_walk` at the scale of the paper). With
+`--max_rows=10` each n is a job of its own, for `--shard` to spread over eight machines.
 """
 
 import published

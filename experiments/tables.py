@@ -66,6 +66,7 @@ def arguments(
   parser.add_argument('--rows', default='', help='comma-separated; default: all')
   parser.add_argument('--out', default='', help=f'default: runs/{name}-SCALE')
   parser.add_argument('--shard', default='0/1', help='as of rlfb-sweep')
+  parser.add_argument('--max_rows', type=int, default=0, help='as of rlfb-sweep')
   parser.add_argument('--dry_run', action='store_true', help='show the jobs')
   parser.add_argument('--draw_only', action='store_true', help='run nothing')
   options = parser.parse_args()
@@ -131,6 +132,7 @@ def command(row: Row, size: Size, options: argparse.Namespace) -> list[str]:
     f'--out={options.out / row.name}',
     f'--shard={options.shard}',
     f'--seeds={size.seeds}',
+    f'--max_rows={options.max_rows}',
     *(['--dry_run'] if options.dry_run else []),
     *row.arguments,
     f'--flagfile={HERE / "presets" / row.flagfile}',

@@ -26,6 +26,7 @@ def option(
   choices: tuple[str, ...] | None = None,
   sweep: bool = False,
   apart: Callable[[Any], bool] | None = None,
+  padded: bool = False,
 ) -> Any:
   """Declares one field of an `Options` dataclass.
 
@@ -41,6 +42,8 @@ def option(
       which it is traced: it sets no shape, no loop and no branch.
     apart: which values nevertheless need a program of their own, because they switch
       a part off, as 0 does for a bonus; the traced ones are then those that do not.
+    padded: whether arrays are as long as this number, an exception to what `sweep`
+      says: in a program that several runs share it is a `core.padding.Padded`.
   """
   rule = {
     'help': help,
@@ -51,6 +54,7 @@ def option(
     'choices': choices,
     'sweep': sweep,
     'apart': apart,
+    'padded': padded,
   }
   return dataclasses.field(default=default, metadata=rule)
 

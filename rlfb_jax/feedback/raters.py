@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.config import Options, is_traced, option
+from rlfb_jax.core.padding import Count, capacity, fill, number
 from rlfb_jax.core.types import Key
 
 
@@ -17,7 +18,9 @@ class RaterOptions(Options):
   The imperfections carry B-Pref's (Lee et al. 2021) over from pairs to ratings.
   """
 
-  num_classes: int = option(4, 'Rating classes n, from 0 (worst) to n-1.', low=2)
+  num_classes: int = option(
+    4, 'Rating classes n, from 0 (worst) to n-1.', low=2, sweep=True, padded=True
+  )
   max_return: float = option(
     0.0,
     'G_max, the segment return that fills the rating scale; 0 takes the value of '
@@ -79,7 +82,7 @@ class Ratings(NamedTuple):
 
 
 def bin_return(
-  segment_return: jax.Array, max_return: float | jax.Array, num_classes: int
+  segment_return: jax.Array, max_return: float | jax.Array, num_classes: Count
 ) -> jax.Array:
   """min(n-1, floor(n G / G_max)), and 0 below 0: equal bins of [0, G_max].
 
@@ -97,8 +100,9 @@ def bin_return(
   Returns:
     [B] int32.
   """
-  steps = jnp.arange(1, num_classes, dtype=jnp.float32)
-  reached = num_classes * segment_return[:, None] >= steps * max_return
+  steps = jnp.arange(1, capacity(num_classes), dtype=jnp.float32)
+  reached = number(num_classes) * segment_return[:, None] >= steps * max_return
+  reached = fill(num_classes - 1, reached, False)
   return jnp.sum(reached, axis=-1, dtype=jnp.int32)
 
 
@@ -117,7 +121,7 @@ def perceived_return(env_rewards: jax.Array, gamma: float) -> jax.Array:
 
 
 def _wrong_rating(
-  key: Key, rating: jax.Array, num_classes: int, kind: str
+  key: Key, rating: jax.Array, num_classes: int | jax.Array, kind: str
 ) -> jax.Array:
   if kind == 'uniform':
     shift = jax.random.randint(key, rating.shape, 1, num_classes)
@@ -159,7 +163,9 @@ def rate(
     seen = seen + options.return_noise * max_return * noise
   rating = bin_return(seen, max_return, options.num_classes)
   if is_traced(options.mistake) or options.mistake > 0:
-    wrong = _wrong_rating(wrong_key, rating, options.num_classes, options.mistake_kind)
+    wrong = _wrong_rating(
+      wrong_key, rating, number(options.num_classes), options.mistake_kind
+    )
     slips = jax.random.bernoulli(mistake_key, options.mistake, rating.shape)
     rating = jnp.where(slips, wrong, rating)
   return Ratings(rating, skipped, plain)

@@ -16,17 +16,22 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlfb_jax.core.config import flag_name
+from rlfb_jax.core.padding import Padded
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.envs.base import Environment
 from rlfb_jax.methods.algorithm import Algorithm, PerKind, Session
 from rlfb_jax.methods.check import check
 from rlfb_jax.methods.config import Config, to_sections
 from rlfb_jax.methods.make import make
+from rlfb_jax.methods.recipes import KL
+from rlfb_jax.repulsion.options import HEAD_MODES
 from rlfb_jax.repulsion.weights import class_weights
 
 Values = Mapping[str, jax.Array]  # Flag -> one number (or vector) a run.
+Capacities = Mapping[str, int]  # Flag -> the largest number, where it sets lengths.
 
 # Seeds are rows of a family anyway, and the folder is where it is left.
 _NOT_COMPARED = ('seed', 'num_seeds', 'run_dir')
@@ -40,19 +45,21 @@ class Sweepable(NamedTuple):
     field: of the part.
     dtype: float32 or int32.
     apart: values that need a program of their own all the same, or None.
+    padded: whether arrays are as long as it, see `core.padding`.
   """
 
   part: str
   field: str
   dtype: Any
   apart: Callable[[Any], bool] | None
+  padded: bool
 
 
 class FamilyState(flax.struct.PyTreeNode):
   """One run of a family.
 
   Attributes:
-    values: its own numbers, flag -> [] ([n + 1] of `kl_weights`).
+    values: its own numbers, flag -> [] ([n + 1] of `kl_weights`, for the largest n).
     state: the method's state under them.
   """
 
@@ -82,7 +89,11 @@ def sweepable() -> Mapping[str, Sweepable]:
       if field.metadata.get('sweep'):
         dtype = jnp.int32 if kinds[field.name] is int else jnp.float32
         found[flag_name(prefix, field.name)] = Sweepable(
-          prefix or 'run', field.name, dtype, field.metadata['apart']
+          prefix or 'run',
+          field.name,
+          dtype,
+          field.metadata['apart'],
+          field.metadata['padded'],
         )
   return MappingProxyType(found)
 
@@ -96,10 +107,31 @@ def flags_of(config: Config) -> dict[str, Any]:
   }
 
 
-def is_shared(flag: str, value: Any) -> bool:
-  """Whether runs with this and other such values may be of one family."""
+def is_shared(flag: str, value: Any, config: Config) -> bool:
+  """Whether runs with this and other such values may be of one family.
+
+  Args:
+    flag: name of any option.
+    value: that `config` gives it.
+    config: of the run; what it does decides whether padding is exact.
+  """
   option = sweepable().get(flag)
-  return option is not None and not (option.apart and option.apart(value))
+  if option is None or (option.padded and not _pads_exactly(config)):
+    return False
+  return not (option.apart and option.apart(value))
+
+
+def _pads_exactly(config: Config) -> bool:
+  """Whether classes that nothing is rated as leave a run as it is.
+
+  Not where the pooled law repels, for its row comes after all classes; nor where the
+  set of classes that repel depends on n (hpml), or rows share out states to visit.
+  """
+  if KL not in config.recipe.add:
+    return True
+  return config.kl.kl_mode not in HEAD_MODES and is_shared(
+    'kl_weights', config.kl.weights, config
+  )
 
 
 def program_of(config: Config) -> tuple[tuple[str, Any], ...]:
@@ -109,7 +141,7 @@ def program_of(config: Config) -> tuple[tuple[str, Any], ...]:
   differ in.
   """
   return tuple(
-    (flag, None if is_shared(flag, value) else value)
+    (flag, None if is_shared(flag, value, config) else value)
     for flag, value in flags_of(config).items()
     if flag not in _NOT_COMPARED
   )
@@ -138,27 +170,42 @@ def make_family(configs: Sequence[Config], env: Environment) -> Family:
         ' a run of its own for each value.'
       )
   flags = [flags_of(config) for config in configs]
-  values = {
-    flag: jnp.array([_number(flag, c) for c in configs], option.dtype)
-    for flag, option in sweepable().items()
-    if any(f[flag] != flags[0][flag] for f in flags)
+  options = sweepable()
+  differing = {f for f in options if any(row[f] != flags[0][f] for row in flags)}
+  capacities = {
+    flag: max(row[flag] for row in flags) for flag in differing if options[flag].padded
   }
-  return Family(_algorithm(first, env), values)
+  if capacities and KL in first.recipe.add:
+    differing.add('kl_weights')  # Of the same kind, and yet of another length.
+  values = {
+    flag: jnp.array([_number(flag, c, capacities) for c in configs], option.dtype)
+    for flag, option in options.items()
+    if flag in differing
+  }
+  return Family(_algorithm(first, env, capacities), values)
 
 
-def _number(flag: str, config: Config) -> Any:
+def _number(flag: str, config: Config, capacities: Capacities) -> Any:
   """An option as the number that a program takes; of a kind of weights, the weights."""
   if flag == 'kl_weights':
-    return class_weights(config.kl, config.rating.num_classes)
+    num_classes = config.rating.num_classes
+    weights = np.asarray(class_weights(config.kl, num_classes))
+    # No kind that shares a program weighs the last one, the pooled law: 0 as well.
+    behind = capacities.get('rating_num_classes', num_classes) - num_classes
+    return np.pad(weights, (0, behind))
   return flags_of(config)[flag]
 
 
-def _algorithm(config: Config, env: Environment) -> Algorithm:
+def _algorithm(config: Config, env: Environment, capacities: Capacities) -> Algorithm:
   # Answers what the host asks: nothing that it may ask depends on the values.
   template = make(config, env)
 
   def member(values: Values) -> Algorithm:
-    return make(_replaced(config, values), env)
+    numbers: dict[str, Any] = {
+      flag: Padded(value, capacities[flag]) if flag in capacities else value
+      for flag, value in values.items()
+    }
+    return make(_replaced(config, numbers), env)
 
   def of_member(pick: Callable[[Algorithm], Any]) -> Callable[[FamilyState], Any]:
     def run(family: FamilyState) -> tuple[FamilyState, Metrics]:

@@ -11,6 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rlfb_jax.core.padding import Count, capacity, fill
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.feedback import store as store_lib
@@ -36,7 +37,7 @@ class FeedbackState(flax.struct.PyTreeNode):
     outer: what MRN's outer step carries, or None.
     classes: Gaussians of the rating classes, or None without repulsion.
     boundaries: mean r_hat per step between two neighbouring classes, [n - 1], or
-      None without repulsion.
+      None without repulsion. Infinite beyond the classes that the run has.
     strikes: diagnoses in a row that found the policy collapsed, [] int32.
     repelling: whether the repulsion is on; a collapsed policy ends it, [] bool.
     env_steps: environment steps seen so far, [] int32.
@@ -75,7 +76,7 @@ def make_feedback(
   *,
   pay_width: int,
   segment_steps: int,
-  num_classes: int = 0,
+  num_classes: Count = 0,
   repulsion: Repulsion | None = None,
   init_outer: Callable[[RewardModelState], Any] | None = None,
 ) -> Feedback:
@@ -104,7 +105,7 @@ def make_feedback(
       reward_model=model,
       outer=init_outer(model) if init_outer else None,
       classes=repulsion.init() if repulsion else None,
-      boundaries=jnp.zeros(num_classes - 1) if repulsion else None,
+      boundaries=_no_boundaries(num_classes) if repulsion else None,
       strikes=jnp.zeros((), jnp.int32),
       repelling=jnp.ones((), bool),
       env_steps=jnp.zeros((), jnp.int32),
@@ -227,8 +228,14 @@ def make_feedback(
   )
 
 
+def _no_boundaries(num_classes: Count) -> jax.Array:
+  """Before the first labels, [n - 1]."""
+  inner = num_classes - 1
+  return fill(inner, jnp.zeros(capacity(inner)), jnp.inf)
+
+
 def _boundaries(
-  state: FeedbackState, reward_model: RewardModel, num_classes: int
+  state: FeedbackState, reward_model: RewardModel, num_classes: Count
 ) -> jax.Array:
   """Mean r_hat per step at which the predicted class changes, [n - 1].
 
@@ -242,8 +249,11 @@ def _boundaries(
   low = jnp.min(jnp.where(usable, mean, jnp.inf))
   high = jnp.max(jnp.where(usable, mean, -jnp.inf))
   normalised = normalise_returns(mean, usable)
-  taus = class_boundaries(normalised, store.rating, usable, num_classes)[1:-1]
-  return jnp.where(jnp.any(usable), low + taus * (high - low), 0.0)
+  rows = capacity(num_classes)
+  taus = class_boundaries(normalised, store.rating, usable, rows)[1:-1]
+  found = jnp.where(jnp.any(usable), low + taus * (high - low), 0.0)
+  # What is better than all that was labelled is of the best class, not beyond it.
+  return fill(num_classes - 1, found, jnp.inf)
 
 
 def predict_classes(

@@ -228,7 +228,10 @@ def intervals(
 def bars(
   title: str, groups: Sequence[Group], names: Sequence[str], x_label: str, y_label: str
 ) -> str:
-  """A panel of bars: for each name, one bar of every group beside the others."""
+  """A panel of bars: for each name, one bar of every group beside the others.
+
+  A group with fewer values than there are names has no bars for the last ones.
+  """
   top = max(max(g.values) for g in groups)
   low, high = 0.0, 1.08 * top if top > 0 else 1.0
   py = scale(low, high, HEIGHT - BOTTOM, TOP)
@@ -241,6 +244,8 @@ def bars(
       f' text-anchor="middle">{html.escape(name)}</text>'
     )
     for j, g in enumerate(groups):
+      if i >= len(g.values):
+        continue
       a, b = px(i + 0.1 + slot * j), px(i + 0.1 + slot * (j + 1))
       y = py(g.values[i])
       parts.append(

@@ -136,7 +136,10 @@ def read_run(root: pathlib.Path) -> list[Record]:
         task=(flags | dict(own)).get('task', ''),
         flags=flags | dict(own),
         seeds=tuple(rows[i].seed for i in chosen),
-        columns={n: v[:, chosen] if v.ndim > 1 else v for n, v in columns.items()},
+        columns={
+          name: _of_rows(values, chosen, flags | dict(own))
+          for name, values in columns.items()
+        },
         evaluation=None if evaluation is None else evaluation[chosen],
         manifest=manifest,
         seconds=None if finished is None else finished.get('seconds'),
@@ -144,6 +147,19 @@ def read_run(root: pathlib.Path) -> list[Record]:
       )
     )
   return records
+
+
+def _of_rows(
+  values: np.ndarray, chosen: Sequence[int], flags: Mapping[str, str]
+) -> np.ndarray:
+  """Rows of a column; what is told by rating class, of the classes that they have.
+
+  Where rows differ in their number of classes, a line has room for the most.
+  """
+  if values.ndim < 3:
+    return values[:, chosen] if values.ndim > 1 else values
+  num_classes = flags.get('rating_num_classes')
+  return values[:, chosen, : int(num_classes) if num_classes else None]
 
 
 def _evaluation(run: run_dir.RunDir, num_rows: int) -> np.ndarray | None:

@@ -137,10 +137,6 @@ def label_histogram(c: Comparison) -> Figure:
       )
       groups.append(charts.Group(arm, c.arms.index(arm), values.tolist()))
     if groups:
-      width = len(names)
-      groups = [
-        g._replace(values=[*g.values, *[0.0] * (width - len(g.values))]) for g in groups
-      ]
       panels.append(
         charts.bars(
           task, groups, names, 'rating class, 0 is worst', 'labels, mean per seed'

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core import linalg
+from rlfb_jax.core.padding import Count, capacity, number
 from rlfb_jax.core.types import Key
 from rlfb_jax.repulsion.features import features, fit_whitening
 from rlfb_jax.repulsion.gaussian import Gaussian, row_moments, shrink
@@ -20,11 +21,11 @@ from rlfb_jax.repulsion.weights import included_classes
 
 
 def membership(
-  rating: jax.Array, usable: jax.Array, num_classes: int, num_included: int
+  rating: jax.Array, usable: jax.Array, num_classes: Count, num_included: Count
 ) -> jax.Array:
   """Which clip belongs to which row, [R, C] bool; the last row pools."""
-  classes = rating == jnp.arange(num_classes)[:, None]
-  pooled = (rating >= 0) & (rating < num_included)
+  classes = rating == jnp.arange(capacity(num_classes))[:, None]
+  pooled = (rating >= 0) & (rating < number(num_included))
   return jnp.concatenate([classes, pooled[None]]) & usable
 
 
@@ -58,7 +59,7 @@ def draw_samples(
 
 def fit(
   options: RepulsionOptions,
-  num_classes: int,
+  num_classes: Count,
   key: Key,
   obs: jax.Array,
   action: jax.Array,

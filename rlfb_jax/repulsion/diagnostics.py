@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlfb_jax.core.padding import Count, fill
 from rlfb_jax.core.types import Key, Metrics, Params
 from rlfb_jax.repulsion.divergences import DIVERGENCES
 from rlfb_jax.repulsion.features import features
@@ -38,6 +39,7 @@ def sampling_floor(d: int, class_rows: jax.Array, policy_rows: jax.Array) -> jax
 def diagnose(
   options: RepulsionOptions,
   policy: Policy,
+  num_classes: Count,
   params: Params,
   stats: ClassStatistics,
   batch: PolicyBatch,
@@ -48,13 +50,15 @@ def diagnose(
   Args:
     options: direction, shrinkage.
     policy: see `Policy`.
+    num_classes: n.
     params: of the actor.
     stats: of the classes, R = n + 1 rows.
     batch: states of the current rollout; only `obs` and `mask` are read.
     key: noise of the re-sampled actions.
 
   Returns:
-    By class, [n], 0 where masked: `kl/state`, `kl/action` (nats, in the chosen
+    By class, [n], 0 where masked and NaN for classes that the run does not have but
+    others of its program: `kl/state`, `kl/action` (nats, in the chosen
     direction), `kl/floor` (joint sampling floor), `kl/segments`. Scalars:
     `policy/entropy` (of executed actions), `policy/saturation` (share of action
     entries beyond 0.97), `policy/log_std`.
@@ -73,7 +77,8 @@ def diagnose(
   parts = DIVERGENCES[options.direction](stats.gaussian, centre, cov, obs.shape[-1])
 
   def by_class(values: jax.Array) -> jax.Array:
-    return jnp.where(stats.mask & jnp.isfinite(values), values, 0)[:-1]
+    values = jnp.where(stats.mask & jnp.isfinite(values), values, 0)
+    return fill(num_classes, values[:-1], jnp.nan)
 
   def row_mean(values: jax.Array) -> jax.Array:
     return jnp.sum(weights * values) / count
@@ -82,7 +87,7 @@ def diagnose(
     'kl/state': by_class(parts.state),
     'kl/action': by_class(parts.action),
     'kl/floor': by_class(sampling_floor(x.shape[-1], stats.num_rows, count)),
-    'kl/segments': stats.num_segments[:-1],
+    'kl/segments': fill(num_classes, stats.num_segments[:-1], jnp.nan),
     'policy/entropy': row_mean(squashed_entropy(mean, log_std, noise)),
     'policy/saturation': row_mean(jnp.mean(jnp.abs(action) > SATURATED, axis=-1)),
     'policy/log_std': row_mean(jnp.mean(log_std, axis=-1)),

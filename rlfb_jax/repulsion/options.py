@@ -3,6 +3,7 @@
 import dataclasses
 
 from rlfb_jax.core.config import Options, is_traced, option
+from rlfb_jax.core.padding import Count, capacity
 
 MOMENT_MODES = ('pathwise', 'ratio', 'influence', 'logged_only')
 HEAD_MODES = ('heads_unlikelihood', 'heads_gaussian')
@@ -187,13 +188,13 @@ def preset(name: str) -> RepulsionOptions:
   return dataclasses.replace(RepulsionOptions(), **PRESETS[name])  # type: ignore[arg-type]
 
 
-def check(options: RepulsionOptions, num_classes: int) -> None:
+def check(options: RepulsionOptions, num_classes: Count) -> None:
   """Cross-checks that need more than one value.
 
   Raises:
     ValueError: in one sentence, naming the value and what would work.
   """
-  if num_classes < 2:
+  if capacity(num_classes) < 2:
     raise ValueError(f'num_classes={num_classes} must be at least 2; try 2.')
   if options.kl_mode in HEAD_MODES and options.direction != 'forward':
     raise ValueError(

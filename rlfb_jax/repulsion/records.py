@@ -4,6 +4,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rlfb_jax.core.padding import Count, capacity
 from rlfb_jax.repulsion.features import Whitening, identity_whitening
 from rlfb_jax.repulsion.gaussian import Gaussian
 from rlfb_jax.repulsion.options import RepulsionOptions
@@ -38,7 +39,9 @@ class ConditionalHeads(flax.struct.PyTreeNode):
 class ClassStatistics(flax.struct.PyTreeNode):
   """What is known about the rating classes, with R = n + 1 rows.
 
-  Row i < n is rating class i; row n pools all classes that repel.
+  Row i < n is rating class i; row n pools all classes that repel. Where runs with other
+  numbers of classes share the program, n is the largest of them; the mask of a class
+  that a run does not have stays closed, for nothing is rated so.
 
   Attributes:
     whitening: frozen feature scales.
@@ -63,10 +66,10 @@ class ClassStatistics(flax.struct.PyTreeNode):
 
 
 def empty(
-  options: RepulsionOptions, num_classes: int, num_states: int, num_actions: int
+  options: RepulsionOptions, num_classes: Count, num_states: int, num_actions: int
 ) -> ClassStatistics:
   """Statistics before the first ratings: right shapes, all masks closed."""
-  rows, d = num_classes + 1, num_states + num_actions
+  rows, d = capacity(num_classes) + 1, num_states + num_actions
   samples = heads = None
   if options.kl_mode.startswith('heads'):
     samples = ClassSamples(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.config import is_traced
+from rlfb_jax.core.padding import Count, fill
 from rlfb_jax.core.types import Key, Metrics, Params
 from rlfb_jax.repulsion import (
   bounds,
@@ -27,7 +28,12 @@ from rlfb_jax.repulsion import (
 from rlfb_jax.repulsion.options import RepulsionOptions, check
 from rlfb_jax.repulsion.policy import Policy, PolicyBatch
 from rlfb_jax.repulsion.records import ClassStatistics
-from rlfb_jax.repulsion.weights import active_rows, below_median_gate, class_weights
+from rlfb_jax.repulsion.weights import (
+  active_rows,
+  below_median_gate,
+  class_weights,
+  included_classes,
+)
 
 Regulariser = Callable[
   [Params, ClassStatistics, PolicyBatch, Key], tuple[jax.Array, Metrics]
@@ -78,7 +84,7 @@ _DISTANCES = {
 def make_regulariser(
   options: RepulsionOptions,
   policy: Policy,
-  num_classes: int,
+  num_classes: Count,
   num_states: int,
   num_actions: int,
 ) -> Regulariser:
@@ -100,6 +106,8 @@ def make_regulariser(
     u = distances(options, policy, rows, params, stats, batch, key)
     _, usable = records.usable_rows(stats, rows)
     live = usable & stats.gate[rows] & jnp.isfinite(u)
+    # A row that others of the program repel from may be the best class of this run.
+    live = fill(included_classes(options, num_classes), live, False)
     u, weights = jnp.where(live, u, 0), jnp.where(live, omega, 0)
     if options.kl_mode == 'heads_unlikelihood':
       value = jnp.sum(weights * u)  # Bounded by its own clip; may be negative.
@@ -116,7 +124,7 @@ def make_regulariser(
 
 
 def make_shaper(
-  options: RepulsionOptions, scope: str, num_classes: int, clip: float | None
+  options: RepulsionOptions, scope: str, num_classes: Count, clip: float | None
 ) -> Shaper:
   """The bonus `beta sum_i w_i Phi'(u_i) psi_i` of each step."""
   rows = jnp.asarray(active_rows(options, num_classes))
@@ -152,7 +160,7 @@ def make_shaper(
 def make_repulsion(
   options: RepulsionOptions,
   policy: Policy,
-  num_classes: int,
+  num_classes: Count,
   num_states: int,
   num_actions: int,
 ) -> Repulsion:
@@ -206,7 +214,7 @@ def make_repulsion(
     ),
     gate=gate if options.below_median else None,
     diagnose=lambda params, stats, batch, key: diagnostics.diagnose(
-      options, policy, params, stats, batch, key
+      options, policy, num_classes, params, stats, batch, key
     ),
     value=value,
   )

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.batching import in_turn
+from rlfb_jax.core.padding import Count, capacity, fill
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.feedback.preferences import PreferenceStore, usable_preferences
 from rlfb_jax.feedback.store import RatingStore, class_histogram, usable_labels
@@ -97,7 +98,7 @@ def _metrics(sources: dict[str, Source], session: Session) -> Metrics:
 
 def make_fit(
   options: RewardOptions,
-  num_classes: int | None = None,
+  num_classes: Count | None = None,
   pairs: PreferenceLossOptions | None = None,
   surf: SurfOptions | None = None,
 ) -> Fit:
@@ -133,7 +134,7 @@ def make_fit(
       'A reward fit needs something to learn from; give num_classes for ratings, '
       'pairs=PreferenceLossOptions() for preferences, or both.'
     )
-  if num_classes is not None and num_classes < 2:
+  if num_classes is not None and capacity(num_classes) < 2:
     raise ValueError(f'num_classes={num_classes} must be at least 2; try 2.')
   if surf is not None and pairs is None:
     raise ValueError('surf learns from pairs; give pairs=PreferenceLossOptions() too.')
@@ -181,7 +182,8 @@ def make_fit(
       state = dataclasses.replace(state, shift=shift, scale=scale)
     metrics = _metrics(sources, session)
     if ratings is not None and num_classes is not None:
-      metrics['class_counts'] = class_histogram(ratings, num_classes)
+      counts = class_histogram(ratings, capacity(num_classes))
+      metrics['class_counts'] = fill(num_classes, counts, jnp.nan)
     return state, metrics
 
   sequential = options.seed_batching == 'sequential' or (

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.networks import MLP
+from rlfb_jax.core.padding import Count, capacity, number
 from rlfb_jax.core.types import Params
 from rlfb_jax.feedback.unlabelled import Segments
 from rlfb_jax.reward.options import RewardOptions
@@ -69,7 +70,7 @@ class Judge(NamedTuple):
   """
 
   reward: RewardOptions
-  num_classes: int
+  num_classes: Count
   pairs: PreferenceLossOptions
 
   def pair_loss(
@@ -93,9 +94,9 @@ class Judge(NamedTuple):
     options = self.reward
     out = rating_loss(
       scores,
-      jnp.clip(batch.rating, 0, self.num_classes - 1),
+      jnp.clip(batch.rating, 0, number(self.num_classes) - 1),
       batch.mask,
-      jnp.ones(self.num_classes),
+      jnp.ones(capacity(self.num_classes)),
       num_classes=self.num_classes,
       sharpness=class_sharpness(
         options.sharpness, options.sharpness_mode, self.num_classes

@@ -10,6 +10,7 @@ import optax
 
 from rlfb_jax.core.batching import select_rows
 from rlfb_jax.core.networks import MLP
+from rlfb_jax.core.padding import Count
 from rlfb_jax.core.types import Key, Metrics, Params
 from rlfb_jax.feedback.clips import middle
 from rlfb_jax.feedback.preferences import PreferenceStore, usable_preferences
@@ -136,7 +137,7 @@ def make_meta_step(
   session_labels: int,
   session_ratings: int | None = None,
   margin: int = 0,
-  num_classes: int | None = None,
+  num_classes: Count | None = None,
   pairs: PreferenceLossOptions | None = None,
 ) -> MetaStep:
   """Binds the options; ratings, pairs or both may guide the outer step.

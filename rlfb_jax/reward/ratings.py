@@ -13,8 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.extrema import max_of, min_of
+from rlfb_jax.core.padding import Count, capacity, fill, number
 
 EPSILON = 1e-6  # Added to the spread of the returns (ERL-VLM, public code).
+# Of classes that a run does not have. Finite: 0 * inf would be in the loss.
+NO_CLASS = -1e9
 
 
 class RatingLoss(NamedTuple):
@@ -102,7 +105,7 @@ def class_boundaries(
 
 
 def class_logits(
-  normalised: jax.Array, boundaries: jax.Array, sharpness: float
+  normalised: jax.Array, boundaries: jax.Array, sharpness: float | jax.Array
 ) -> jax.Array:
   """Logits of the classes in linear form, [B, n].
 
@@ -115,21 +118,27 @@ def class_logits(
   return sharpness * (normalised[:, None] * (low + high) - low * high)
 
 
-def class_sharpness(sharpness: float, mode: str, num_classes: int) -> float:
+def class_sharpness(
+  sharpness: float, mode: str, num_classes: Count
+) -> float | jax.Array:
   """Sharpness k for n classes: constant, or 'n2': k (n/2)^2."""
-  return sharpness * (num_classes / 2.0) ** 2 if mode == 'n2' else sharpness
+  return sharpness * (number(num_classes) / 2.0) ** 2 if mode == 'n2' else sharpness
 
 
-def balancing_weights(counts: jax.Array) -> jax.Array:
+def balancing_weights(counts: jax.Array, num_classes: Count) -> jax.Array:
   """Class weights (N - N_i) / N over their minimum, [n] (ERL-VLM, public code).
 
   All ones while a class is empty, because the weights of the others would mean
   nothing for it.
+
+  Args:
+    counts: labels in each class, [n].
+    num_classes: n.
   """
   total = jnp.sum(counts).astype(jnp.float32)
   share = (total - counts) / jnp.maximum(total, 1.0)
   weights = share / jnp.maximum(jnp.min(share), EPSILON)
-  return jnp.where(jnp.all(counts > 0), weights, 1.0)
+  return jnp.where(jnp.all(fill(num_classes, counts > 0, True)), weights, 1.0)
 
 
 def rating_loss(
@@ -138,8 +147,8 @@ def rating_loss(
   mask: jax.Array,
   weights: jax.Array,
   *,
-  num_classes: int,
-  sharpness: float = 30.0,
+  num_classes: Count,
+  sharpness: float | jax.Array = 30.0,
   boundaries: str = 'midpoint',
   loss: str = 'cross_entropy',
 ) -> RatingLoss:
@@ -161,16 +170,19 @@ def rating_loss(
     minibatch is not usable.
   """
   normalised = normalise_returns(returns, mask)
-  tau = class_boundaries(normalised, ratings, mask, num_classes, boundaries)
-  logits = class_logits(normalised, tau, sharpness)
+  rows = capacity(num_classes)
+  tau = class_boundaries(normalised, ratings, mask, rows, boundaries)
+  # All boundaries from an empty top class on are 1, and so would the logits of classes
+  # beyond it be those of the empty one, which has a probability.
+  logits = fill(num_classes, class_logits(normalised, tau, sharpness), NO_CLASS)
   log_p = jax.nn.log_softmax(logits)
-  label = jax.nn.one_hot(ratings, num_classes)
+  label = jax.nn.one_hot(ratings, rows)
   log_p_label = jnp.sum(log_p * label, axis=-1)
   each = -log_p_label if loss == 'cross_entropy' else 2.0 * (1.0 - jnp.exp(log_p_label))
   weight = jnp.where(mask, label @ weights, 0.0)
   mean = jnp.sum(weight * each) / jnp.maximum(jnp.sum(weight), EPSILON)
   low, high = _extremes(jax.lax.stop_gradient(returns), mask)
-  counts = class_counts(ratings, mask, num_classes)
+  counts = class_counts(ratings, mask, rows)
   usable = (jnp.sum(counts > 0) >= 2) & (high - low >= EPSILON)
   correct = jnp.sum(mask & (jnp.argmax(logits, axis=-1) == ratings), dtype=jnp.float32)
   return RatingLoss(jnp.where(usable, mean, 0.0), usable, correct)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.networks import MLP
+from rlfb_jax.core.padding import Count, capacity, number
 from rlfb_jax.core.types import Key
 from rlfb_jax.feedback.preferences import PreferenceStore, usable_preferences
 from rlfb_jax.feedback.store import RatingStore, class_histogram, usable_labels
@@ -51,17 +52,18 @@ def minibatch_rows(options: RewardOptions, usable: jax.Array) -> int:
 
 def rating_source(
   options: RewardOptions,
-  num_classes: int,
+  num_classes: Count,
   store: RatingStore,
   obs_mean: jax.Array,
   obs_std: jax.Array,
 ) -> Source:
   """Ratings with the loss that `options` describe."""
   usable = usable_labels(store)
-  ratings = jnp.clip(store.rating, 0, num_classes - 1)
-  counts = class_histogram(store, num_classes)
-  ones = jnp.ones(num_classes)
-  weights = balancing_weights(counts) if options.class_weights else ones
+  rows = capacity(num_classes)
+  ratings = jnp.clip(store.rating, 0, number(num_classes) - 1)
+  counts = class_histogram(store, rows)
+  ones = jnp.ones(rows)
+  weights = balancing_weights(counts, num_classes) if options.class_weights else ones
   loss_fn = functools.partial(
     rating_loss,
     num_classes=num_classes,
@@ -72,7 +74,7 @@ def rating_source(
 
   def shuffle(key: Key) -> jax.Array:
     if options.stratified:
-      return stratified_order(key, usable, ratings, num_classes)
+      return stratified_order(key, usable, ratings, rows)
     return uniform_order(key, usable)
 
   def loss(params: MLP, index: jax.Array, mask: jax.Array, key: Key) -> Outcome:

@@ -45,6 +45,17 @@ def test_a_dry_run_shows_jobs_and_writes_nothing(tmp_path, capsys):
   assert capsys.readouterr().out.splitlines()[-1].startswith('1 jobs: 1 missing')
 
 
+def test_a_dry_run_shows_numbers_of_classes_as_rows_or_as_jobs(tmp_path, capsys):
+  argv = [f'--out={tmp_path}', '--dry_run', '--seeds=2', '--task=walker_walk']
+  argv += ['--method=rbrl_kl', '--grid=rating_num_classes=3,4,6']
+  assert sweep.main(argv) == 0
+  said = capsys.readouterr().out
+  assert said.count('rating_num_classes=3,4,6') == 1
+  assert said.splitlines()[-1].startswith('1 jobs: 1 missing')
+  assert sweep.main([*argv, '--kl_mode=heads_gaussian']) == 0
+  assert capsys.readouterr().out.splitlines()[-1].startswith('3 jobs: 3 missing')
+
+
 @pytest.mark.parametrize(
   ('argv', 'sentence'),
   [

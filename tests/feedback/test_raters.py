@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlfb_jax.core.padding import Padded
 from rlfb_jax.feedback.raters import (
   RaterOptions,
   bin_return,
@@ -82,6 +83,21 @@ def test_mistakes_have_their_rate_and_kind(kind):
     'uniform': (np.ones((n, n)) - np.eye(n)) / 3,
   }[kind]
   np.testing.assert_allclose(table, want, atol=4 * np.sqrt(0.25 / 1400))
+
+
+@pytest.mark.parametrize('kind', ['neighbour', 'uniform'])
+@pytest.mark.parametrize('n', [2, 3, 4, 6])
+def test_a_number_of_classes_among_others_of_a_program_rates_alike(n, kind):
+  rewards = 60 * jax.random.uniform(KEY, (2000, 1))
+  options = RaterOptions(num_classes=n, mistake=0.3, mistake_kind=kind)
+  want = jax.jit(lambda: rate(KEY, rewards, options, 50.0))()
+
+  @jax.jit
+  def padded(n):
+    options = RaterOptions(num_classes=Padded(n, 6), mistake=0.3, mistake_kind=kind)
+    return rate(KEY, rewards, options, 50.0)
+
+  np.testing.assert_array_equal(padded(jnp.int32(n)).rating, want.rating)
 
 
 def test_return_noise_blurs_by_a_fraction_of_the_scale():

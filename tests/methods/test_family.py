@@ -26,7 +26,13 @@ PPO = {
   },
 }
 RATING = {
-  'rating': {'mistake': 0.3, 'return_noise': 0.2, 'skip': 0.2, 'gamma': 0.8},
+  'rating': {
+    'num_classes': 3,
+    'mistake': 0.3,
+    'return_noise': 0.2,
+    'skip': 0.2,
+    'gamma': 0.8,
+  },
   'reward': {
     'whiten_clip': 1.0,
     'learning_rate': 3e-3,
@@ -55,7 +61,13 @@ PAIRS = {
 BASE = {
   'ppo': {'entropy_coefficient': 0.01},
   'sac': {'target_entropy': -0.5},
-  'rating': {'mistake': 0.1, 'return_noise': 0.05, 'skip': 0.1, 'gamma': 0.9},
+  'rating': {
+    'num_classes': 5,
+    'mistake': 0.1,
+    'return_noise': 0.05,
+    'skip': 0.1,
+    'gamma': 0.9,
+  },
   'teacher': {'beta': 3.0, 'gamma': 0.9, 'mistake': 0.1, 'skip': 0.1, 'equal': 0.1},
 }
 
@@ -88,7 +100,8 @@ CASES = {
       'exploration_std': 0.5,
       'tau': 0.05,
     },
-    'kl': {'influence_clip': 0.5},
+    'kl': {'influence_clip': 0.5, 'weights': 'uniform'},
+    'rating': {'num_classes': 3},
     'reward': {'aggregation_weight': 0.1},
   },
   'mrn+surf,rune/both': merge(
@@ -104,6 +117,7 @@ CASES = {
         'tau': 0.05,
       },
       'reward': {'rating_weight': 0.5, 'pair_weight': 2.0},
+      'rating': {'num_classes': 3},
       'surf': {'threshold': 0.9, 'unlabelled_weight': 0.3, 'reward_update': 10},
       'rune': {'bonus': 0.5, 'decay': 1e-3},
       'mrn': {'outer_weight': 0.5, 'learning_rate': 1e-3, 'adam_epsilon': 1e-6},
@@ -159,17 +173,97 @@ def test_a_row_equals_the_plain_run_of_its_numbers(case):
   # its place would show in the second row.
   plain = methods.make(changed, env)
   alone, plain_metrics = outcome(plain, env, keys[1:], changed)
+  assert_row_equals((together, metrics), 1, (alone, plain_metrics))
+
+
+def assert_row_equals(family, row, plain):
+  """Policies and metrics of one run; what is told by class beyond its own is NaN."""
+  (together, metrics), (alone, plain_metrics) = family, plain
   for ours, theirs in zip(metrics, plain_metrics, strict=True):
     for name in set(theirs) - {'phase', 'wall_seconds', 'steps_per_second'}:
-      found, want = np.asarray(ours[name])[1], np.asarray(theirs[name])[0]
+      found, want = np.asarray(ours[name])[row], np.asarray(theirs[name])[0]
+      if want.ndim:
+        assert np.isnan(found[want.size :]).all()
+        found = found[: want.size]
       # Shares count: a score that lies on its threshold may fall on either side.
       atol = 0.05 if name.endswith(('accuracy', 'share')) else 2e-4
       np.testing.assert_allclose(found, want, rtol=1e-3, atol=atol, err_msg=name)
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a[1], b[0], rtol=1e-5, atol=2e-5),
+    lambda a, b: np.testing.assert_allclose(a[row], b[0], rtol=1e-5, atol=2e-5),
     together.policy,
     alone.policy,
   )
+
+
+@pytest.mark.usefixtures('quick_compilation')
+@pytest.mark.parametrize(
+  ('method', 'kind'),
+  [
+    ('rbrl', 'neighbour'),
+    # Four programs each.
+    pytest.param('rbrl_kl', 'uniform', marks=pytest.mark.slow),
+  ],
+)
+def test_rows_with_other_numbers_of_classes_equal_plain_runs(method, kind):
+  classes = (3, 4, 6)
+  changes = {
+    'rating': {'mistake': 0.2, 'mistake_kind': kind},
+    'reward': {'stratified': True, 'class_weights': True, 'sharpness_mode': 'n2'},
+    'kl': {'below_median': True, 'min_segments': 2},
+    'feedback': {'pretrain_steps': 0},
+    'run': {'total_env_steps': 640},
+  }
+  configs = [
+    make_config(method, **merge(changes, {'rating': {'num_classes': n}}))
+    for n in classes
+  ]
+  env = envs.make('probe_choice')
+  family = methods.make_family(configs, env)
+  keys = seed_keys(3, len(classes))
+  together = outcome(family.algorithm, env, (keys, family.values), configs[0])
+  _, metrics = together
+  counts = [m['class_counts'] for m in metrics if 'class_counts' in m]
+  assert np.shape(counts[-1]) == (3, 6)
+  for i, config in enumerate(configs):
+    alone = outcome(methods.make(config, env), env, keys[i : i + 1], config)
+    assert_row_equals(together, i, alone)
+
+
+def test_weights_of_classes_are_as_long_as_those_of_the_most_classes():
+  configs = [make_config('rbrl_kl', rating={'num_classes': n}) for n in (3, 4)]
+  env = envs.make('probe_choice')
+  values = methods.make_family(configs, env).values
+  np.testing.assert_array_equal(values['rating_num_classes'], [3, 4])
+  np.testing.assert_array_equal(
+    values['kl_weights'], [[1, 0.5, 0, 0, 0], [1, 0.5, 0.25, 0, 0]]
+  )
+  alike = [make_config('rbrl_kl', rating={'num_classes': 4})] * 2
+  assert methods.make_family(alike, env).values == {}
+  plain = [make_config('rbrl', rating={'num_classes': n}) for n in (3, 4)]
+  assert set(methods.make_family(plain, env).values) == {'rating_num_classes'}
+
+
+@pytest.mark.parametrize(
+  'kl',
+  [
+    {'weights': 'pooled'},
+    {'weights': 'hpml'},
+    {'kl_mode': 'heads_unlikelihood'},
+    {'kl_mode': 'heads_gaussian'},
+  ],
+)
+def test_where_padding_is_inexact_each_number_of_classes_has_a_program(kl):
+  def configs(method):
+    return [make_config(method, rating={'num_classes': n}, kl=kl) for n in (3, 4)]
+
+  first, second = map(family_lib.program_of, configs('rbrl_kl'))
+  assert first != second
+  env = envs.make('probe_choice')
+  with pytest.raises(ValueError, match='--rating_num_classes=4 cannot differ'):
+    methods.make_family(configs('rbrl_kl'), env)
+  # Who is not pushed has no pooled law and no heads.
+  first, second = map(family_lib.program_of, configs('rbrl'))
+  assert first == second
 
 
 def flags_of_case(case):

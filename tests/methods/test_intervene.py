@@ -3,11 +3,17 @@
 import dataclasses
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rlfb_jax.agents.ppo import PPOOptions
+from rlfb_jax.core.padding import Padded
+from rlfb_jax.feedback import store as store_lib
+from rlfb_jax.feedback.clips import Clip
+from rlfb_jax.methods.algorithm import PerKind
+from rlfb_jax.methods.feedback import _boundaries, _no_boundaries, predict_classes
 from rlfb_jax.methods.intervene import make_intervention, repulsion_policy
 from rlfb_jax.repulsion import RepulsionOptions, make_repulsion
 
@@ -65,3 +71,29 @@ def test_the_push_fades_with_saturation_below_the_budget_too():
 def test_the_push_rests_once_the_policy_has_moved_far():
   assert _combine(approx_kl=0.049)[0] > 0
   assert _combine(approx_kl=0.051)[0] == 0
+
+
+@pytest.mark.parametrize('labels', [(0, 1, 2), (0, 1), (1, 2), (0, 2), ()], ids=str)
+def test_no_clip_is_better_than_the_best_class_of_a_run(labels):
+  store = store_lib.init_store(16, 5, 1, 1, 1)
+  if labels:
+    rating = np.resize(labels, 12)
+    level = jnp.asarray(rating + np.linspace(0, 1, 12), jnp.float32)
+    shape = (12, 5, 1)
+    clip = Clip(jnp.broadcast_to(level[:, None, None], shape), *[jnp.zeros(shape)] * 2)
+    skipped = jnp.zeros(12, bool)
+    store = store_lib.append(store, clip, jnp.asarray(rating), skipped, env_steps=0)
+  state = SimpleNamespace(answers=PerKind(store, None), reward_model=None)
+  model = SimpleNamespace(r_hat=lambda _, obs, action: obs[..., 0])
+  want = _boundaries(state, model, 3)
+  got = jax.jit(lambda n: _boundaries(state, model, Padded(n, 6)))(jnp.int32(3))
+  np.testing.assert_allclose(got[:2], want, rtol=1e-6)
+  rewards = jnp.repeat(jnp.linspace(-1.0, 9.0, 41)[None], 5, axis=0)
+  for ours, theirs in (
+    (got, want),
+    (_no_boundaries(Padded(jnp.int32(3), 6)), _no_boundaries(3)),
+  ):
+    assert ours.shape == (5,)
+    np.testing.assert_array_equal(
+      predict_classes(ours, rewards, 5), predict_classes(theirs, rewards, 5)
+    )

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from rlfb_jax.reports import comparison, records
+from rlfb_jax.reports import comparison, records, reward_figures
 from tests.reports.fake_runs import write_run
 
 
@@ -36,6 +36,33 @@ def test_rows_with_flags_of_their_own_are_arms_of_their_own(tmp_path):
   assert comparison.differing_flags(c) == {
     'kl_beta': {'rbrl kl_beta=0.1': '0.1', 'rbrl kl_beta=0.5': '0.5'}
   }
+
+
+def test_classes_that_a_run_does_not_have_are_not_in_its_columns(tmp_path):
+  flags = [{'rating_num_classes': n} for n in (2, 3, 3)]
+
+  def pad(line):
+    for name in {'class_counts', 'kl/action'} & set(line):
+      line[name] = [[4.0, 2.0, None], [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]
+
+  def leave_two(line):
+    for name in {'class_counts', 'kl/action'} & set(line):
+      line[name] = [[2.0, 4.0], [3.0, 3.0]]
+
+  write_run(tmp_path / 'a', seeds=(0, 0, 1), row_flags=flags, spoil=pad)
+  # Seeds of the same arm whose program had room for fewer classes.
+  write_run(tmp_path / 'b', seeds=(1, 2), seed=1, rating_num_classes=2, spoil=leave_two)
+  c = compare(tmp_path)
+  fewer, more = c.cells.values()
+  assert c.arms == ('rbrl rating_num_classes=2', 'rbrl rating_num_classes=3')
+  assert fewer.columns['class_counts'].shape == (10, 3, 2)
+  assert more.columns['class_counts'].shape == (10, 2, 3)
+  (bars,) = reward_figures.label_histogram(c).views['']
+  assert bars.count('<rect class="bar') == 2 + 3
+  assert 'rating_num_classes=2: 3, 3;' in bars
+  first, second = reward_figures.divergences(c).views['']
+  assert 'class 2' not in first
+  assert 'class 2' in second
 
 
 def test_arms_are_named_by_what_differs_within_a_task_only(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import toy
 
+from rlfb_jax.core.padding import Padded
 from rlfb_jax.repulsion import PolicyBatch, RepulsionOptions, abort_rule, bounds
 from rlfb_jax.repulsion.diagnostics import sampling_floor
 from rlfb_jax.repulsion.features import Whitening, features
@@ -72,6 +73,18 @@ def test_the_gate_opens_below_the_median_class() -> None:
   np.testing.assert_array_equal(worst, [False] * 5)
   nobody = below_median_gate(predicted, jnp.zeros(5, bool), 4)
   np.testing.assert_array_equal(nobody, [True] * 5)
+
+
+@pytest.mark.parametrize('n', [2, 3, 5])
+def test_the_gate_of_fewer_classes_is_the_same(n: int) -> None:
+  padded = jax.jit(lambda n, *args: below_median_gate(*args, Padded(n, 5)))
+  predicted = jnp.array([n - 1, 1, n - 1, 0, 0])
+  for real in (0, 2, 3, 5):
+    mask = jnp.arange(5) < real
+    want = below_median_gate(predicted, mask, n)
+    got = padded(jnp.int32(n), predicted, mask)
+    np.testing.assert_array_equal(got[:n], want[:n])
+    np.testing.assert_array_equal(got[n:], [*[False] * (5 - n), want[n]])
 
 
 def test_features_whiten_and_clip() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rating_reference as reference
 
+from rlfb_jax.core.padding import Padded, capacity
 from rlfb_jax.reward import ratings as R
 
 CLASSES = [2, 3, 4, 5, 6]
@@ -200,10 +201,79 @@ def test_sharpness_falls_with_n(n, floor, inner):
 
 
 def test_balancing_weights():
-  got = R.balancing_weights(jnp.array([10, 30, 60]))
+  got = R.balancing_weights(jnp.array([10, 30, 60]), 3)
   np.testing.assert_allclose(got, np.array([0.9, 0.7, 0.4]) / 0.4, rtol=1e-6)
-  np.testing.assert_array_equal(R.balancing_weights(jnp.array([10, 0, 60])), 1.0)
-  np.testing.assert_array_equal(R.balancing_weights(jnp.zeros(3, int)), 1.0)
+  np.testing.assert_array_equal(R.balancing_weights(jnp.array([10, 0, 60]), 3), 1.0)
+  np.testing.assert_array_equal(R.balancing_weights(jnp.zeros(3, int), 3), 1.0)
+
+
+# Labels of which n = 4 has a class less, at the top, in the middle, first, or two.
+MISSING = [(), (3,), (1,), (0,), (2, 3), (0, 3)]
+
+
+@pytest.mark.parametrize('kind', ['midpoint', 'order_stat'])
+@pytest.mark.parametrize('missing', MISSING, ids=str)
+def test_boundaries_beyond_the_classes_of_a_run_are_one(missing, kind):
+  left = [i for i in range(4) if i not in missing]
+  returns, labels, mask, _ = batch(4, labels=np.resize(left, 24))
+  normalised = R.normalise_returns(returns, mask)
+  want = jit_boundaries(normalised, labels, mask, num_classes=4, kind=kind)
+  got = jit_boundaries(normalised, labels, mask, num_classes=7, kind=kind)
+  np.testing.assert_array_equal(got[:5], want)
+  np.testing.assert_array_equal(got[5:], 1.0)
+
+
+@pytest.mark.parametrize(
+  ('kind', 'loss', 'balanced'),
+  [
+    ('midpoint', 'cross_entropy', False),
+    ('midpoint', 'mae', True),
+    ('order_stat', 'cross_entropy', True),
+  ],
+)
+@pytest.mark.parametrize('most', [4, 6, 9])
+def test_classes_that_a_run_does_not_have_change_no_loss(most, kind, loss, balanced):
+  options = {'boundaries': kind, 'loss': loss}
+
+  def value(returns, labels, mask, n):
+    counts = R.class_counts(labels, mask, capacity(n))
+    weights = R.balancing_weights(counts, n) if balanced else jnp.ones(capacity(n))
+    sharpness = R.class_sharpness(30.0, 'n2', n)
+    out = R.rating_loss(
+      returns, labels, mask, weights, num_classes=n, sharpness=sharpness, **options
+    )
+    return out.loss, out
+
+  def slope(n):
+    return jax.jit(jax.value_and_grad(functools.partial(value, n=n), has_aux=True))
+
+  @jax.jit
+  def padded(n, *args):
+    f = functools.partial(value, n=Padded(n, most))
+    return jax.value_and_grad(f, has_aux=True)(*args)
+
+  for n in range(2, min(most, 6) + 1):
+    plain = slope(n)
+    for missing in ((), (n - 1,), (1,), (0,)):
+      left = [i for i in range(n) if i not in missing]
+      args = batch(n, labels=np.resize(left, 24))[:3]
+      (_, want), want_grad = plain(*args)
+      (_, got), got_grad = padded(jnp.int32(n), *args)
+      np.testing.assert_allclose(got.loss, want.loss, rtol=1e-6, atol=1e-7)
+      assert (got.usable, got.correct) == (want.usable, want.correct)
+      assert np.all(np.isfinite(got_grad))
+      scale = np.abs(want_grad).max()
+      np.testing.assert_allclose(got_grad, want_grad, rtol=0, atol=5e-6 * scale)
+
+
+def test_an_empty_top_class_keeps_its_probability_and_classes_beyond_have_none():
+  returns, labels, mask, _ = batch(3, labels=np.resize([0, 1], 24))
+  args = (labels, mask, jnp.ones(6))
+  want = jit_loss(returns, labels, mask, jnp.ones(3), num_classes=3).loss
+  f = jax.jit(lambda n: R.rating_loss(returns, *args, num_classes=Padded(n, 6)).loss)
+  np.testing.assert_allclose(f(jnp.int32(3)), want, rtol=1e-6)
+  # Without the mask they would share it.
+  assert jit_loss(returns, *args, num_classes=6).loss > want + 1e-3
 
 
 def test_correct_counts_real_samples():

@@ -25,6 +25,15 @@ def test_usable_labels_come_once_and_first(stratified):
   assert np.sum(a[:200] == b[:200]) < 20
 
 
+def test_classes_that_there_are_not_leave_the_strata_alone():
+  ratings = jax.random.randint(jax.random.key(0), (300,), 0, 3)
+  key = jax.random.key(1)
+  orders = [
+    jax.jit(lambda n=n: stratified_order(key, USABLE, ratings, n))() for n in (3, 6)
+  ]
+  np.testing.assert_array_equal(*orders)
+
+
 def test_strata_are_even():
   rng = np.random.default_rng(0)
   ratings = rng.choice(4, size=640, p=[0.7, 0.2, 0.09, 0.01])

@@ -29,6 +29,34 @@ def test_a_value_that_switches_a_part_off_is_a_job_of_its_own():
   assert sorted(len(job.rows) for job in jobs) == [1, 2]
 
 
+def test_numbers_of_classes_share_a_job_where_padding_is_exact():
+  base = ('--task=walker_walk',)
+  jobs = jobs_of(
+    seeds=2,
+    base=base,
+    method='rbrl,rbrl_kl',
+    kl_weights='geometric,pooled',
+    rating_num_classes='3,4,6',
+  )
+  own = [(job.config.run.method, job.config.kl.weights, len(job.rows)) for job in jobs]
+  # Pooled weights say nothing of RbRL, and yet are another name.
+  assert own == [
+    ('rbrl', 'geometric', 6),
+    ('rbrl', 'pooled', 6),
+    ('rbrl_kl', 'geometric', 6),
+    *[('rbrl_kl', 'pooled', 2)] * 3,
+  ]
+  classes = [row.flags['rating_num_classes'] for row in jobs[2].rows]
+  assert classes == [3, 3, 4, 4, 6, 6]
+  cut = jobs_of(
+    seeds=2, base=(*base, '--method=rbrl'), rating_num_classes='3,4,6', max_rows=4
+  )
+  assert [[row.flags['rating_num_classes'] for row in job.rows] for job in cut] == [
+    [3, 3, 4],
+    [4, 6, 6],
+  ]
+
+
 def test_arms_that_differ_in_numbers_alone_meet_in_one_job():
   numbers = {'a': {'ppo_gae_lambda': '0.5'}, 'b': {'ppo_learning_rate': '1e-3'}}
   (job,) = jobs_of(arms=numbers)
