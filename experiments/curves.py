@@ -74,6 +74,8 @@ def plot(
         axis.fill_between(
           steps, mean - half, mean + half, color=colours[name], alpha=0.16, lw=0
         )
+      if len(curves) == 1:  # Room for each seed.
+        axis.plot(steps, curve.returns, color=colours[name], alpha=0.5, linewidth=0.7)
     for name, level in (levels or {}).get(task, {}).items():
       axis.axhline(level, color='0.45', linestyle=':', linewidth=1.1)
       axis.annotate(
