@@ -70,7 +70,8 @@ def plot(
       mean, half = mean_interval(curve.returns, axis=1)
       steps = curve.env_steps / 1e6
       axis.plot(steps, mean, color=colours[name], label=name, linewidth=1.8)
-      if np.isfinite(half).all():
+      # Two seeds' interval is 13 times their spread and hides all else.
+      if np.isfinite(half).all() and curve.returns.shape[1] > 2:
         axis.fill_between(
           steps, mean - half, mean + half, color=colours[name], alpha=0.16, lw=0
         )

@@ -263,12 +263,13 @@ def draw(name: str, tasks: list[str], suffix: str) -> None:
   if not panels:
     raise SystemExit('no finished arm to draw; run without --draw_only first.')
   seeds = {c.returns.shape[1] for curves in panels.values() for c in curves.values()}
+  said = 'Bands: 95 % Student intervals' if max(seeds) > 2 else 'Means'
   picture = plot(
     RESULTS / f'{name}{suffix}.png',
     panels,
     levels=levels,
     notes=[
-      f'Bands: 95 % Student intervals over {"/".join(map(str, sorted(seeds)))} seeds.',
+      f'{said} over {"/".join(map(str, sorted(seeds)))} seeds.',
       *group.notes,
     ],
   )
