@@ -16,7 +16,10 @@ _CHILD = pathlib.Path(__file__).parent / 'cold_start_child.py'
 
 
 def cold_start(
-  flags: Sequence[str], cache: pathlib.Path, timeout: float
+  flags: Sequence[str],
+  cache: pathlib.Path,
+  timeout: float,
+  cached_from: float = 0.5,
 ) -> dict[str, Any]:
   """Starts a training and ends it after its first chunk.
 
@@ -24,6 +27,8 @@ def cold_start(
     flags: of rlfb-train.
     cache: folder of compiled programs; an empty one is filled.
     timeout: seconds after which it is given up.
+    cached_from: seconds of compilation from which a program is kept, as the Makefile
+      has it.
 
   Returns:
     Seconds: `total`, and what it is made of: `interpreter`, `imports`, `trace`,
@@ -40,7 +45,7 @@ def cold_start(
       **os.environ,
       'PYTHONPATH': path,
       'JAX_COMPILATION_CACHE_DIR': str(cache),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5',
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': str(cached_from),
     }
     done = subprocess.run(
       [

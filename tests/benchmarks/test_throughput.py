@@ -51,15 +51,17 @@ def test_a_method_with_sessions_reaches_its_steady_state(tmp_path):
 def test_a_cold_start_is_taken_apart(tmp_path):
   flags = [f'--ppo_{n}={v}' for n, v in workloads.TINY_SIZES.items()]
   flags += ['--method=ppo', '--task=probe_observed', '--total_env_steps=3200']
-  found = cold_start.cold_start(flags, tmp_path / 'cache', timeout=300)
+  cache = tmp_path / 'cache'
+  # Everything is kept: how long a compilation takes is the machine's affair.
+  found = cold_start.cold_start(flags, cache, timeout=300, cached_from=0)
   stages = [found[s] for s in ('interpreter', 'imports', 'trace', 'lower', 'compile')]
   assert min(*stages, found['run']) > 0
   assert max(stages) < found['total']
-  assert found['programs'] > found['cache_hits'] == 0
-  again = cold_start.cold_start(flags, tmp_path / 'cache', timeout=300)
-  assert again['cache_hits'] > 0
+  assert found['programs'] > found['cache_hits']
+  again = cold_start.cold_start(flags, cache, timeout=300, cached_from=0)
+  assert again['cache_hits'] > found['cache_hits']
   with pytest.raises(RuntimeError, match='did you mean'):
-    cold_start.cold_start(['--method=pppo'], tmp_path / 'cache', timeout=300)
+    cold_start.cold_start(['--method=pppo'], cache, timeout=300)
 
 
 def test_compilations_are_counted_once():

@@ -10,36 +10,39 @@ from experiments import kill_runs
 from rlfb_jax.bin import train
 from rlfb_jax.training import run_dir
 
-# The state is larger than every other file.
+# The last rewards are random numbers in one array of 128 KiB: no compression and no way
+# of spreading arrays over files makes a checkpoint of files as small as the others.
+NUM_ENVS, CHUNK = 16_384, 163_840
 FLAGS = (
-  '--task=probe_observed',
+  '--task=probe_choice',
   '--method=ppo',
   '--num_seeds=2',
-  '--total_env_steps=128',
-  '--ppo_num_envs=4',
-  '--ppo_rollout_steps=8',
-  '--ppo_minibatch_size=16',
+  f'--total_env_steps={4 * CHUNK}',
+  f'--ppo_num_envs={NUM_ENVS}',
+  '--ppo_rollout_steps=10',
+  f'--ppo_minibatch_size={CHUNK}',
   '--ppo_num_epochs=1',
-  '--ppo_hidden_size=256',
+  '--ppo_hidden_size=4',
   '--ppo_hidden_layers=1',
   '--eval_episodes=2',
-  '--checkpoint_interval=32',
+  f'--checkpoint_interval={CHUNK}',
   '--checkpoint_minutes=none',
   '--checkpoints_kept=9',
 )
 NO_CHECKPOINT, NOTHING = 20_000, 100
 
-# `rlfb-train` whose files stay small from step 96 on, and who is asked to stop there.
+# `rlfb-train` whose files stay small from its third chunk on, and who is asked to stop
+# there.
 CHILD = """
 import os, resource, signal, sys
 from rlfb_jax.bin import train
 from rlfb_jax.training.checkpoint import Checkpoints
 
-largest, stop, *argv = sys.argv[1:]
+largest, stop, position, *argv = sys.argv[1:]
 save = Checkpoints.save
 
 def save_and_fill(self, state, clock):
-  if clock.position == (96, 0):
+  if clock.position == (int(position), 0):
     self.wait()
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest), resource.RLIM_INFINITY))
     if stop == 'stop':
@@ -60,7 +63,7 @@ def whole(tmp_path_factory):
 
 
 def child(folder, largest, stop):
-  command = [sys.executable, '-c', CHILD, str(largest), stop, *FLAGS]
+  command = [sys.executable, '-c', CHILD, str(largest), stop, str(3 * CHUNK), *FLAGS]
   return subprocess.run(
     [*command, f'--run_dir={folder}'],
     env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_ENABLE_COMPILATION_CACHE': '0'},
@@ -81,10 +84,10 @@ def test_who_is_stopped_reads_what_is_saved_and_goes_on_from_there(whole, tmp_pa
   ended = child(folder, NO_CHECKPOINT, 'stop')
   assert ended.returncode == 143, ended.stderr
   assert 'Traceback' not in ended.stderr
-  assert 'checkpoint 96 could not be written (File too large)' in ended.stderr
-  assert f'--run_dir={folder} --resume goes on from step 64\n' in ended.stderr
+  assert f'checkpoint {3 * CHUNK} could not be written (File too' in ended.stderr
+  assert f'--run_dir={folder} --resume goes on from step {2 * CHUNK:,}\n' in ended.stderr
   done, writing = kill_runs.saves(folder)
-  assert (sorted(done), writing) == ([32, 64], False)
+  assert (sorted(done), writing) == ([CHUNK, 2 * CHUNK], False)
   train.main([f'--run_dir={folder}', '--resume'])
   assert same(whole, folder)
 
@@ -94,8 +97,8 @@ def test_a_run_comes_to_its_end_without_checkpoints(whole, tmp_path):
   ended = child(folder, NO_CHECKPOINT, 'go on')
   assert ended.returncode == 0, ended.stderr
   assert 'Traceback' not in ended.stderr
-  assert 'checkpoint 128 could not be written (File too large)' in ended.stderr
-  assert run_dir.read_finished(run_dir.RunDir(folder))['env_steps'] == 128
+  assert f'checkpoint {4 * CHUNK} could not be written (File too' in ended.stderr
+  assert run_dir.read_finished(run_dir.RunDir(folder))['env_steps'] == 4 * CHUNK
   for name in ('policy.json', 'policy.npz'):
     ours, theirs = (path / 'policy' / name for path in (folder, whole))
     assert ours.read_bytes() == theirs.read_bytes()
