@@ -2,9 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rlfb_jax.core.config import Options, option
 from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES
@@ -89,29 +87,6 @@ class PairOptions(ScheduleOptions):
     'DDPG for ratings too; PPO keeps all until the last session.',
     low=1,
   )
-
-
-# The public scripts' settings; they differ by task.
-PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-  {
-    'walker': MappingProxyType(
-      {
-        'label_budget': 1000,
-        'labels_per_session': 100,
-        'session_interval': 20_000,
-        'query': 'disagreement',
-      }
-    ),
-    'quadruped': MappingProxyType(
-      {
-        'label_budget': 2000,
-        'labels_per_session': 200,
-        'session_interval': 30_000,
-        'query': 'uniform',
-      }
-    ),
-  }
-)
 
 
 class Session(NamedTuple):

@@ -1,8 +1,6 @@
 """Scripted teachers that compare segments by their true return (B-Pref)."""
 
 import dataclasses
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -61,19 +59,6 @@ class TeacherOptions(Options):
     'Parity: square eps_skip and eps_equal after the first session, as the public '
     'code of PEBBLE does, which multiplies by them twice.',
   )
-
-
-# The six teachers of the B-Pref benchmark.
-PRESETS: Mapping[str, TeacherOptions] = MappingProxyType(
-  {
-    'oracle': TeacherOptions(),
-    'mistake': TeacherOptions(mistake=0.1),
-    'noisy': TeacherOptions(beta=1.0),
-    'skip': TeacherOptions(skip=0.1),
-    'myopic': TeacherOptions(gamma=0.9),
-    'equal': TeacherOptions(equal=0.1),
-  }
-)
 
 
 class Preferences(NamedTuple):

@@ -110,8 +110,23 @@ def collect(
   key: Key,
   num_steps: int,
   teacher_reward: Callable[[EnvState], jax.Array],
+  noise_steps: int = 1,
 ) -> tuple[EnvState, Experience]:
-  """Runs the policy for `num_steps` control steps in every environment."""
+  """Runs the policy for `num_steps` control steps in every environment.
+
+  Args:
+    env: the world.
+    actor: draws its noise from the key alone, so that steps of one key share it.
+    env_state: where to go on, leaves [N, ...].
+    key: randomness, consumed.
+    num_steps: T.
+    teacher_reward: what the scripted teacher judges by, `EnvState -> [N]`.
+    noise_steps: control steps in a row that share a key. Noise that is held pushes
+      joints further than noise that averages out.
+
+  Returns:
+    The environments after the last step and what happened, leaves [T, N, ...].
+  """
 
   def step(state: EnvState, step_key: Key) -> tuple[EnvState, Experience]:
     pre_tanh, log_prob = actor(state.obs, step_key)
@@ -131,7 +146,9 @@ def collect(
       success=after.success,
     )
 
-  return jax.lax.scan(step, env_state, jax.random.split(key, num_steps))
+  draws = -(-num_steps // noise_steps)
+  keys = jnp.repeat(jax.random.split(key, draws), noise_steps)[:num_steps]
+  return jax.lax.scan(step, env_state, keys)
 
 
 def track_episodes(

@@ -140,6 +140,7 @@ def make_on_policy(
       collect_key,
       options.rollout_steps,
       teacher_reward,
+      options.noise_steps,
     )
     metrics: Metrics = {}
     seen = feedback.observe(state.feedback, experience) if feedback else None

@@ -85,7 +85,9 @@ def test_who_is_stopped_reads_what_is_saved_and_goes_on_from_there(whole, tmp_pa
   assert ended.returncode == 143, ended.stderr
   assert 'Traceback' not in ended.stderr
   assert f'checkpoint {3 * CHUNK} could not be written (File too' in ended.stderr
-  assert f'--run_dir={folder} --resume goes on from step {2 * CHUNK:,}\n' in ended.stderr
+  assert (
+    f'--run_dir={folder} --resume goes on from step {2 * CHUNK:,}\n' in ended.stderr
+  )
   done, writing = kill_runs.saves(folder)
   assert (sorted(done), writing) == ([CHUNK, 2 * CHUNK], False)
   train.main([f'--run_dir={folder}', '--resume'])

@@ -4,6 +4,8 @@ import pytest
 
 from rlfb_jax import methods
 from rlfb_jax.bin import flags, resume
+from rlfb_jax.feedback.schedule import label_schedule
+from rlfb_jax.feedback.teachers import TeacherOptions
 from rlfb_jax.repulsion import options as repulsion_options
 from rlfb_jax.training.run import make_environment
 
@@ -37,3 +39,44 @@ def test_controls_differ_from_rbrl_kl_in_the_repulsion_alone():
       standard.reward,
       standard.feedback,
     )
+
+
+@pytest.mark.parametrize(
+  ('name', 'task', 'size', 'later'),
+  [
+    ('rbrl_walker', 'walker_walk', 100, 'disagreement'),
+    ('rbrl_quadruped', 'quadruped_walk', 200, 'uniform'),
+  ],
+)
+def test_published_sessions_of_ratings_fire_every_32000_steps(name, task, size, later):
+  config = resume.parse([f'--preset={name}'])
+  assert config.run.task == task
+  sessions = label_schedule(
+    config.feedback,
+    total_env_steps=4_000_000,
+    chunk_env_steps=config.ppo.steps_per_iteration,
+    episode_env_steps=config.ppo.num_envs * 1000,
+  )
+  assert [s.env_steps for s in sessions] == [32_000 * i for i in range(1, 11)]
+  assert [s.num_labels for s in sessions] == [size] * 10
+  assert [s.asked for s in sessions] == [size * i for i in range(1, 11)]
+  assert [s.query for s in sessions] == ['uniform'] + [later] * 9
+
+
+@pytest.mark.parametrize(
+  ('name', 'beta', 'gamma', 'mistake', 'skip', 'equal'),
+  [
+    ('pebble_walker', -1, 1, 0, 0, 0),
+    ('teacher_mistake', -1, 1, 0.1, 0, 0),
+    ('teacher_noisy', 1, 1, 0, 0, 0),
+    ('teacher_skip', -1, 1, 0, 0.1, 0),
+    ('teacher_myopic', -1, 0.9, 0, 0, 0),
+    ('teacher_equal', -1, 1, 0, 0, 0.1),
+  ],
+)
+def test_teachers_are_b_prefs(name, beta, gamma, mistake, skip, equal):
+  with_method = resume.parse(['--preset=pebble_walker', f'--preset={name}'])
+  assert with_method.run.method == 'pebble'
+  assert with_method.teacher == TeacherOptions(
+    beta=beta, gamma=gamma, mistake=mistake, skip=skip, equal=equal
+  )

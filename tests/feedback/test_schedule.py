@@ -2,32 +2,10 @@ import pytest
 
 from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES
 from rlfb_jax.feedback.schedule import (
-  PRESETS,
   PairOptions,
   ScheduleOptions,
   label_schedule,
 )
-
-
-def published(name, num_envs):
-  return label_schedule(
-    ScheduleOptions(**PRESETS[name]),
-    total_env_steps=4_000_000,
-    chunk_env_steps=num_envs * 500,
-    episode_env_steps=num_envs * 1000,
-  )
-
-
-@pytest.mark.parametrize(
-  ('name', 'num_envs', 'size', 'later'),
-  [('walker', 32, 100, 'disagreement'), ('quadruped', 16, 200, 'uniform')],
-)
-def test_published_sessions_fire_every_32000_steps(name, num_envs, size, later):
-  sessions = published(name, num_envs)
-  assert [s.env_steps for s in sessions] == [32_000 * i for i in range(1, 11)]
-  assert [s.num_labels for s in sessions] == [size] * 10
-  assert [s.asked for s in sessions] == [size * i for i in range(1, 11)]
-  assert [s.query for s in sessions] == ['uniform'] + [later] * 9
 
 
 def test_last_session_is_shrunk_to_the_budget():
@@ -64,11 +42,6 @@ def test_run_that_ends_early():
   assert [s.env_steps for s in sessions] == [32_000]
   with pytest.raises(ValueError, match=r'ends before the first labels.*try 48000'):
     label_schedule(ScheduleOptions(), total_env_steps=32_000, **kwargs)
-
-
-def test_presets_are_valid_options():
-  for preset in PRESETS.values():
-    ScheduleOptions(**preset)
 
 
 MILLION = {

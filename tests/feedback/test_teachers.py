@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlfb_jax.feedback.teachers import PRESETS, TeacherOptions, myopic_return, prefer
+from rlfb_jax.feedback.teachers import TeacherOptions, myopic_return, prefer
 
 KEY = jax.random.key(0)
 ask = jax.jit(prefer, static_argnames='options')
@@ -21,12 +21,12 @@ def within(fraction, p, size):
 
 def test_oracle_prefers_the_larger_return_and_gives_ties_to_the_first():
   first, second = rewards([1.0, 3.0, 2.0, -5.0]), rewards([2.0, 1.0, 2.0, -6.0])
-  out = ask(KEY, first, second, PRESETS['oracle'], 10.0)
+  out = ask(KEY, first, second, TeacherOptions(), 10.0)
   np.testing.assert_array_equal(out.label, [1.0, 0.0, 0.0, 0.0])
   assert out.label.dtype == jnp.float32
   assert not np.any(np.asarray(out.skipped))
   np.testing.assert_array_equal(out.returns, [[1, 2], [3, 1], [2, 2], [-5, -6]])
-  other = ask(jax.random.key(7), first, second, PRESETS['oracle'], 10.0)
+  other = ask(jax.random.key(7), first, second, TeacherOptions(), 10.0)
   np.testing.assert_array_equal(out.label, other.label)
 
 
@@ -73,8 +73,8 @@ def test_myopia_weighs_late_steps():
   np.testing.assert_allclose(got, want, rtol=1e-5)
   # More in all, but long ago: only the oracle prefers it.
   pair = jnp.asarray(late[None, 1]), 3 * jnp.asarray(late[None, 0])
-  assert ask(KEY, *pair, PRESETS['oracle']).label[0] == 1.0
-  assert ask(KEY, *pair, PRESETS['myopic']).label[0] == 0.0
+  assert ask(KEY, *pair, TeacherOptions()).label[0] == 1.0
+  assert ask(KEY, *pair, TeacherOptions(gamma=0.9)).label[0] == 0.0
 
 
 def test_rationality_is_the_logistic_of_the_seen_returns():
@@ -115,19 +115,6 @@ def test_thresholds_are_squared_after_the_first_session_for_parity_only(square, 
     out = ask(KEY, first, second, options, 20.0, jnp.asarray(is_first))
     np.testing.assert_array_equal(out.label == 0.5, gaps < least)
     np.testing.assert_array_equal(out.skipped, gaps < least)
-
-
-def test_presets_are_b_prefs():
-  fields = ('beta', 'gamma', 'mistake', 'skip', 'equal')
-  got = {name: tuple(getattr(o, f) for f in fields) for name, o in PRESETS.items()}
-  assert got == {
-    'oracle': (-1, 1, 0, 0, 0),
-    'mistake': (-1, 1, 0.1, 0, 0),
-    'noisy': (1, 1, 0, 0, 0),
-    'skip': (-1, 1, 0, 0.1, 0),
-    'myopic': (-1, 0.9, 0, 0, 0),
-    'equal': (-1, 1, 0, 0, 0.1),
-  }
 
 
 def test_seeds_are_an_axis():

@@ -1,12 +1,20 @@
-"""First episodes that end one after the other, and which of them count."""
+"""Noise that is held; episodes that end one after the other, and which count."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlfb_jax.core import distributions
 from rlfb_jax.envs.probe import PROBES, ProbeEnvironment
-from rlfb_jax.methods.collect import Experience, init_clock, stagger, track_episodes
+from rlfb_jax.methods.collect import (
+  Experience,
+  collect,
+  init_clock,
+  stagger,
+  track_episodes,
+  true_reward,
+)
 from tests.methods.probe_runs import make_config, run
 
 LENGTH = 20
@@ -67,3 +75,24 @@ def test_environments_of_a_run_stay_apart(staggered):
   assert state.env.steps.shape == (2, 8)
   different = {len(set(steps.tolist())) for steps in np.asarray(state.env.steps)}
   assert different == {8 if staggered else 1}
+
+
+def test_noise_is_held_for_as_many_steps_as_asked_for():
+  def actor(obs, key):
+    # The mean follows what is seen, the noise the key alone.
+    mean, log_std = 3.0 * obs, jnp.full_like(obs, jnp.log(0.5))
+    pre_tanh = distributions.sample(key, mean, log_std)
+    return pre_tanh, distributions.log_prob(pre_tanh, mean, log_std)
+
+  world = ProbeEnvironment(PROBES[3])
+  start = world.reset(jax.random.key(0), 500)
+  for steps in (1, 4):
+    _, seen = collect(world, actor, start, jax.random.key(1), 10, true_reward, steps)
+    noise = np.asarray((seen.pre_tanh - 3.0 * seen.obs) / 0.5)[..., 0]
+    same = np.abs(np.diff(noise, axis=0)).max(axis=1) < 1e-5
+    np.testing.assert_array_equal(same, [t % steps > 0 for t in range(1, 10)])
+    # Each step by itself is the policy's, which is all that PPO's ratios ask.
+    assert np.all(np.abs(noise.mean(axis=1)) < 4 / np.sqrt(500))
+    assert np.all(np.abs(noise.std(axis=1) - 1) < 4 / np.sqrt(1000))
+    density = -0.5 * noise**2 - np.log(0.5 * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(seen.log_prob, density, rtol=1e-4, atol=1e-5)

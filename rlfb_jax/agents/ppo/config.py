@@ -55,6 +55,12 @@ class PPOOptions(Options):
     'the spread of the policy depends on the observation, as under the published '
     "code's gSDE",
   )
+  noise_steps: int = option(
+    1,
+    "control steps that share one draw of the policy's noise; 4 under the published "
+    "code's gSDE",
+    low=1,
+  )
   hidden_size: int = option(256, 'width of actor and critic', low=1)
   hidden_layers: int = option(3, 'hidden layers of actor and critic', low=1)
   initial_log_std: float = option(

@@ -18,7 +18,8 @@ class ActorParams(flax.struct.PyTreeNode):
 
   The published code explores with state-dependent noise that it re-draws every
   four steps (gSDE); a learned log standard deviation per action replaces it, to which
-  the network may add what depends on the observation.
+  the network may add what depends on the observation. Its noise may be held, too
+  (`noise_steps`).
 
   Attributes:
     mlp: observation to mean before the squash, [..., da], and where the spread depends
