@@ -11,7 +11,7 @@ import optax
 from rlfb_jax.core.extrema import min_over_first
 from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.types import Key
-from rlfb_jax.reward.network import apply_member, init_member
+from rlfb_jax.reward.network import init_member, predict_member
 from rlfb_jax.reward.options import RewardOptions
 
 # Rows that go through the network together: their activations fit the cache. On two
@@ -132,7 +132,7 @@ def ensemble_outputs(params: MLP, inputs: jax.Array) -> jax.Array:
   chunk = -(-rows // num_chunks)
 
   def members(x: jax.Array) -> jax.Array:
-    return map_members(lambda p: apply_member(p, x), params)
+    return map_members(lambda p: predict_member(p, x), params)
 
   if num_chunks == 1:
     return members(inputs)

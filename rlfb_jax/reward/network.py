@@ -1,9 +1,11 @@
 """One member of the reward ensemble: a multi-layer perceptron fast on CPU.
 
-Activations are kept feature-major, [width, rows]. Then every product of the forward
-and the backward pass is one that XLA's CPU matrix product takes as it is: a weight
-gradient, with rows as the contracted axis, contracts the contiguous axis of both
-sides. In the usual row-major layout that product runs at two thirds of the rate.
+Where it is trained, activations are kept feature-major, [width, rows]. Then every
+product of the forward and the backward pass is one that XLA's CPU matrix product takes
+as it is: a weight gradient, with rows as the contracted axis, contracts the contiguous
+axis of both sides. In the usual row-major layout that product runs at two thirds of the
+rate. Where it only predicts there is no such gradient, and rows save a fifth of the
+time: nothing is transposed, and biases are added along the contiguous axis.
 """
 
 from collections.abc import Sequence
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from rlfb_jax.core.networks import MLP, Layer
+from rlfb_jax.core.networks import MLP, Layer, apply_mlp
 from rlfb_jax.core.types import Key
 
 SLOPE = 0.01  # of LeakyReLU below zero.
@@ -54,6 +56,11 @@ def init_member(key: Key, sizes: Sequence[int]) -> MLP:
       )
     )
   return tuple(layers)
+
+
+def predict_member(params: MLP, inputs: jax.Array) -> jax.Array:
+  """As `apply_member` but for rounding, faster where no weight is trained."""
+  return jnp.tanh(apply_mlp(params, inputs, leaky_relu)[:, 0])
 
 
 def apply_member(params: MLP, inputs: jax.Array) -> jax.Array:

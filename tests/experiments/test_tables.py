@@ -17,13 +17,16 @@ from rlfb_jax.sweeps.folder import JobFolder
 from rlfb_jax.sweeps.runner import STOPPED
 from rlfb_jax.training import run_dir
 
-ALL = [(rbrl_kl_table, row) for row in rbrl_kl_table.ROWS]
-ALL += [(mrn_tables, row) for row in mrn_tables.ROWS]
+ALL = [
+  (table, row, scale)
+  for table in (rbrl_kl_table, mrn_tables)
+  for row in table.ROWS
+  for scale in table.SIZES
+]
 
 
-@pytest.mark.parametrize('scale', ['paper', 'quick', 'tiny'])
 @pytest.mark.parametrize(
-  ('table', 'row'), ALL, ids=[f'{t.NAME}-{row.name}' for t, row in ALL]
+  ('table', 'row', 'scale'), ALL, ids=[f'{t.NAME}-{r.name}-{s}' for t, r, s in ALL]
 )
 def test_every_row_makes_jobs_of_its_task(tmp_path, table, row, scale):
   jobs = _jobs(row, table.SIZES[scale], _options(tmp_path))

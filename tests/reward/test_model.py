@@ -6,7 +6,7 @@ import rating_reference as reference
 
 from rlfb_jax.reward import model as models
 from rlfb_jax.reward.model import aggregate, make_reward_model
-from rlfb_jax.reward.network import apply_member, init_member
+from rlfb_jax.reward.network import apply_member, init_member, predict_member
 from rlfb_jax.reward.options import RewardOptions
 
 DS, DA = 5, 2
@@ -18,15 +18,16 @@ def as_float64(params):
   return [(np.asarray(p.kernel, float), np.asarray(p.bias, float)) for p in params]
 
 
-def test_network_matches_float64_forward_and_backward():
+@pytest.mark.parametrize('apply', [apply_member, predict_member])
+def test_network_matches_float64_forward_and_backward(apply):
   params = init_member(KEY, [DS + DA, 16, 16, 1])
   x = jax.random.normal(jax.random.key(1), (40, DS + DA))
   weights = jax.random.normal(jax.random.key(2), (40,))
   layers = as_float64(params)
   hidden, out = reference.forward(layers, np.asarray(x, float))
-  np.testing.assert_allclose(apply_member(params, x), out, atol=1e-6)
+  np.testing.assert_allclose(apply(params, x), out, atol=1e-6)
   want = reference.backward(layers, hidden, out, np.asarray(weights, float))
-  got = jax.grad(lambda p: jnp.sum(weights * apply_member(p, x)))(params)
+  got = jax.grad(lambda p: jnp.sum(weights * apply(p, x)))(params)
   for layer, (kernel, bias) in zip(got, want, strict=True):
     np.testing.assert_allclose(layer.kernel, kernel, atol=2e-5)
     np.testing.assert_allclose(layer.bias, bias, atol=2e-5)
