@@ -1,7 +1,7 @@
 """Learning curves of runs: one line a method, a band for the interval over seeds."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -79,11 +79,12 @@ def plot(
         axis.plot(steps, curve.returns, color=colours[name], alpha=0.5, linewidth=0.7)
     for name, level in (levels or {}).get(task, {}).items():
       axis.axhline(level, color='0.45', linestyle=':', linewidth=1.1)
+      side = _freer_side(curves.values(), level)
       axis.annotate(
         name,
-        (1, level),
+        (0.01 if side == 'left' else 1, level),
         xycoords=('axes fraction', 'data'),
-        ha='right',
+        ha=side,
         va='bottom',
         fontsize=7.5,
         color='0.35',
@@ -116,6 +117,17 @@ def plot(
   figure.savefig(path, dpi=150)
   plt.close(figure)
   return path
+
+
+def _freer_side(curves: Iterable[Curve], level: float) -> str:
+  """Where a label at this height is farther from every curve."""
+  gaps = {'left': np.inf, 'right': np.inf}
+  for curve in curves:
+    gap = np.abs(np.nanmean(curve.returns, axis=1) - level)
+    third = -(-len(gap) // 3)
+    gaps['left'] = min(gaps['left'], gap[:third].min())
+    gaps['right'] = min(gaps['right'], gap[-third:].min())
+  return 'right' if gaps['right'] >= gaps['left'] else 'left'
 
 
 def random_return(task: str, num_episodes: int = 32, seed: int = 0) -> np.ndarray:
