@@ -15,7 +15,7 @@ from rlfb_jax import envs, methods
 from rlfb_jax.agents.ddpg import DDPGOptions, make_ddpg
 from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions, update
 from rlfb_jax.agents.sac import SACOptions, make_sac
-from rlfb_jax.bin import resume
+from rlfb_jax.bin import launch
 from rlfb_jax.core import replay as replay_lib
 from rlfb_jax.core.batching import one_seed_at_a_time
 from rlfb_jax.core.replay import Replay
@@ -157,7 +157,7 @@ def make_config(
 ) -> methods.Config:
   """What `rlfb-train` would run, in smaller chunks and with a smaller buffer."""
   sizes = [f'--sac_{name}={value}' for name, value in size.shape_options.items()]
-  return resume.parse(
+  return launch.parse(
     [
       f'--preset={"pebble_walker" if method == "sac" else method + "_walker"}',
       f'--method={method}',

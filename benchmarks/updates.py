@@ -31,7 +31,7 @@ from taking_turns import Piece, Progress, take_turns
 from update_workloads import Size
 
 from rlfb_jax import envs, methods
-from rlfb_jax.bin import resume
+from rlfb_jax.bin import launch
 from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.training import manifest
 
@@ -188,7 +188,7 @@ def groups(scale: Scale, parts: Sequence[str]) -> list[Group]:
 
 def reward_options(scale: Scale) -> RewardOptions:
   """Of PEBBLE's preset."""
-  return resume.parse(['--preset=pebble_walker', *scale.reward_flags]).reward
+  return launch.parse(['--preset=pebble_walker', *scale.reward_flags]).reward
 
 
 def products_facts(scale: Scale) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def plans() -> dict[str, dict[str, Any]]:
   found = {}
   for method in ('sac', 'pebble', 'mrn'):
     preset = 'mrn_walker' if method == 'mrn' else 'pebble_walker'
-    config = resume.parse([f'--preset={preset}', f'--method={method}'])
+    config = launch.parse([f'--preset={preset}', f'--method={method}'])
     algorithm = methods.make(config, envs.make('walker_walk', engine='native'))
     chunk = algorithm.steps_per_chunk
     starts = range(0, config.total_env_steps, chunk)

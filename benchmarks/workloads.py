@@ -10,7 +10,7 @@ import numpy as np
 
 from rlfb_jax import envs, methods
 from rlfb_jax.agents import ppo
-from rlfb_jax.bin import resume
+from rlfb_jax.bin import launch
 from rlfb_jax.envs.base import EnvState
 from rlfb_jax.envs.environment import MujocoEnvironment
 from rlfb_jax.feedback.clips import Clip
@@ -75,7 +75,7 @@ def make_config(
   """The configuration that `rlfb-train` would run with."""
   argv = [f'--ppo_{name}={value}' for name, value in sizes.items()]
   argv += TINY_FLAGS if tiny else ()
-  return resume.parse([f'--method={method}', f'--task={task}', *argv])
+  return launch.parse([f'--method={method}', f'--task={task}', *argv])
 
 
 def make_env(task: str, config: methods.Config, chunk_rollouts: int) -> Any:

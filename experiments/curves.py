@@ -21,6 +21,11 @@ class Curve(NamedTuple):
   env_steps: np.ndarray
   returns: np.ndarray
 
+  def until(self, steps: int) -> 'Curve':
+    """The part that ends there."""
+    kept = self.env_steps <= steps
+    return Curve(self.env_steps[kept], self.returns[kept])
+
   def final(self, share: float = 0.1) -> np.ndarray:
     """Each seed's mean return over the last `share` of its steps, [S]."""
     last = self.env_steps > (1 - share) * self.env_steps[-1]

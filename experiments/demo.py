@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from curves import plot, random_return, read_curve
 
-from rlfb_jax.bin import evaluate, flags, resume
+from rlfb_jax.bin import evaluate, flags, launch
 from rlfb_jax.training import export, loop, returns
 from rlfb_jax.training.intervals import mean_interval, paired_difference
 from rlfb_jax.training.run import make_environment, train_run
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
   config = None
   for method in NAMES:
     with flags.usage_errors('demo'):
-      config = resume.parse(
+      config = launch.parse(
         [
           '--preset=demo',
           *argv,
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
         ]
       )
       env = make_environment(config)
-      run = resume.start(config, env)
+      run = launch.start(config, env)
     finished = train_run(config, env, run)
     results[method] = finished.trained.evaluation
   assert config is not None

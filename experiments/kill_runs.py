@@ -25,7 +25,7 @@ import numpy as np
 from orbax import checkpoint as ocp
 
 from rlfb_jax import methods
-from rlfb_jax.bin import resume
+from rlfb_jax.bin import launch
 from rlfb_jax.training import export, manifest
 from rlfb_jax.training.run import make_environment
 
@@ -93,7 +93,7 @@ class Kill(NamedTuple):
 
 def session_steps(flags):
   """Environment steps at which people are asked."""
-  config = resume.parse(flags)
+  config = launch.parse(flags)
   algorithm = methods.make(config, make_environment(config))
   steps = range(0, config.total_env_steps, algorithm.steps_per_chunk)
   return {step for step in steps if algorithm.request(step) is not None}

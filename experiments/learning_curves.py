@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from curves import Curve, plot, random_return
 
-from rlfb_jax.bin import resume
+from rlfb_jax.bin import launch
 from rlfb_jax.training import manifest, metrics
 from rlfb_jax.training.intervals import mean_interval, paired_difference
 from rlfb_jax.training.run import make_environment, train_run
@@ -182,9 +182,9 @@ def run_arm(task: str, arm: str, options: argparse.Namespace) -> None:
       '--tensorboard=false',
       f'--run_dir={folder}/run',
     ]
-    config = resume.parse(flags)
+    config = launch.parse(flags)
     env = make_environment(config)
-    run = resume.start(config, env)
+    run = launch.start(config, env)
     started = time.monotonic()
     finished = train_run(config, env, run)
     seconds = time.monotonic() - started
@@ -282,25 +282,28 @@ def draw(name: str, tasks: list[str], suffix: str) -> None:
 def table(
   group: Group, task: str, records: dict[str, dict], random: np.ndarray
 ) -> list[str]:
-  """Rows of Markdown: returns of each arm, and paired differences."""
-  steps = max(r['env_steps'][-1] for r in records.values())
+  """Rows of Markdown: returns of each arm, and paired differences.
+
+  Training returns are of the steps that all arms have taken.
+  """
+  steps = min(r['env_steps'][-1] for r in records.values())
   watched = 'labels by class' if group is RATINGS else 'Q error, standardised'
   lines = [
-    f'**{task}**, {steps:,} steps',
+    f'**{task}**, training returns of the last tenth of {steps:,} steps',
     '',
-    '| arm | seeds | training return, last 10 % | deterministic evaluation |'
+    '| arm | seeds | training return | deterministic evaluation | after steps |'
     f' {watched} |',
-    '|---|---|---|---|---|',
-    f'| random policy | | | {mean_interval(random)} | |',
+    '|---|---|---|---|---|---|',
+    f'| random policy | | | {mean_interval(random)} | | |',
   ]
   finals, evaluations = {}, {}
   for arm, record in records.items():
-    finals[arm] = curve(record).final()
+    finals[arm] = curve(record).until(steps).final()
     evaluations[arm] = np.asarray(record['evaluation']).mean(axis=1)
     note = label_histogram(record) if group is RATINGS else q_error(record)
     lines.append(
       f'| {arm} | {len(finals[arm])} | {mean_interval(finals[arm])} |'
-      f' {mean_interval(evaluations[arm])} | {note} |'
+      f' {mean_interval(evaluations[arm])} | {record["env_steps"][-1]:,} | {note} |'
     )
   for first, second in group.differences:
     if first in finals and second in finals:
@@ -309,7 +312,7 @@ def table(
       lines.append(
         f'| {first} minus {second}, paired | |'
         f' {paired_difference(finals[first], finals[second])} |'
-        f' {paired_difference(evaluations[first], evaluations[second])} | |'
+        f' {paired_difference(evaluations[first], evaluations[second])} | | |'
       )
   return [*lines, '']
 

@@ -12,7 +12,7 @@ import pathlib
 import tempfile
 from typing import Any
 
-from rlfb_jax.bin import resume
+from rlfb_jax.bin import launch
 from rlfb_jax.training import manifest, metrics
 from rlfb_jax.training.run import make_environment, train_run
 
@@ -46,9 +46,9 @@ WATCHED = (
 
 def run(arm: str, folder: pathlib.Path) -> dict[str, Any]:
   """Trains one arm and reads what its outer steps did."""
-  config = resume.parse([*FLAGS, *ARMS[arm], f'--run_dir={folder / arm}'])
+  config = launch.parse([*FLAGS, *ARMS[arm], f'--run_dir={folder / arm}'])
   env = make_environment(config)
-  started = resume.start(config, env)
+  started = launch.start(config, env)
   train_run(config, env, started)
   return read(folder / arm)
 

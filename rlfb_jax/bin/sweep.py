@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import jax
 
-from rlfb_jax.bin import flags, resume
+from rlfb_jax.bin import flags, launch
 from rlfb_jax.sweeps import cost, held, table
 from rlfb_jax.sweeps.definition import Sweep, read, read_arm, read_axis
 from rlfb_jax.sweeps.folder import JobFolder
@@ -118,11 +118,11 @@ def jobs_of(command: Command) -> list[Job]:
   jax.config.update('jax_platforms', 'cpu')
   return plan(
     command.sweep,
-    resume.parse,
+    launch.parse,
     make_environment,
     max_rows=command.max_rows,
     memory=command.memory,
-    held=held.read(command.out, resume.parse),
+    held=held.read(command.out, launch.parse),
   )
 
 

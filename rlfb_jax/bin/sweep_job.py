@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from rlfb_jax import methods
-from rlfb_jax.bin import option_flags, resume
+from rlfb_jax.bin import launch, option_flags
 from rlfb_jax.methods.algorithm import Algorithm
 from rlfb_jax.methods.config import Config
 from rlfb_jax.sweeps import lock
@@ -33,7 +33,7 @@ def configs_of(order: Order, folder: pathlib.Path) -> list[Config]:
   shared = [*order.arguments, f'--run_dir={folder}', '--resume=true']
   shared.append(f'--num_seeds={len(order.rows)}')
   return [
-    resume.parse(
+    launch.parse(
       [
         *shared,
         f'--seed={row.seed}',
@@ -58,7 +58,7 @@ def work(folder: JobFolder) -> None:
   order = folder.read_order()
   configs = configs_of(order, folder.root)
   env = run_lib.prepare(configs[0])
-  run = resume.start_or_resume(configs[0], env, order.rows)
+  run = launch.start_or_resume(configs[0], env, order.rows)
   if run_dir.read_finished(run) is not None:
     return
   algorithm, rows = compose(configs, env)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from rlfb_jax import methods
 from rlfb_jax.bin import flags
-from rlfb_jax.bin.resume import parse, start, start_or_resume
+from rlfb_jax.bin.launch import parse, start, start_or_resume
 from rlfb_jax.training import hosts, returns, run_dir
 from rlfb_jax.training.checkpoint import UnusableError
 from rlfb_jax.training.progress import tell

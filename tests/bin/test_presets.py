@@ -3,7 +3,7 @@
 import pytest
 
 from rlfb_jax import methods
-from rlfb_jax.bin import flags, resume
+from rlfb_jax.bin import flags, launch
 from rlfb_jax.feedback.schedule import label_schedule
 from rlfb_jax.feedback.teachers import TeacherOptions
 from rlfb_jax.repulsion import options as repulsion_options
@@ -12,26 +12,26 @@ from rlfb_jax.training.run import make_environment
 
 @pytest.mark.parametrize('name', flags.presets())
 def test_every_preset_passes_all_checks(name):
-  config = resume.parse([f'--preset={name}'])
+  config = launch.parse([f'--preset={name}'])
   methods.check(config, make_environment(config))
 
 
 @pytest.mark.parametrize('name', sorted(repulsion_options.PRESETS))
 def test_published_variants_are_those_of_the_code(name):
-  config = resume.parse([f'--preset={name}'])
+  config = launch.parse([f'--preset={name}'])
   assert config.kl == repulsion_options.preset(name)
   assert config.run.method == 'rbrl_kl'
 
 
 @pytest.mark.parametrize('method', ['ppo', 'rbrl', 'rbrl_kl'])
 def test_a_methods_preset_changes_nothing_else(method):
-  assert resume.parse([f'--preset={method}']) == resume.parse([f'--method={method}'])
+  assert launch.parse([f'--preset={method}']) == launch.parse([f'--method={method}'])
 
 
 def test_controls_differ_from_rbrl_kl_in_the_repulsion_alone():
-  standard = resume.parse(['--preset=rbrl_kl'])
+  standard = launch.parse(['--preset=rbrl_kl'])
   for name in ('logged_only', 'shuffled_labels', 'uniform_weights', 'reversed_weights'):
-    control = resume.parse([f'--preset={name}'])
+    control = launch.parse([f'--preset={name}'])
     assert control.kl != standard.kl
     assert (control.run, control.ppo, control.reward, control.feedback) == (
       standard.run,
@@ -49,7 +49,7 @@ def test_controls_differ_from_rbrl_kl_in_the_repulsion_alone():
   ],
 )
 def test_published_sessions_of_ratings_fire_every_32000_steps(name, task, size, later):
-  config = resume.parse([f'--preset={name}'])
+  config = launch.parse([f'--preset={name}'])
   assert config.run.task == task
   sessions = label_schedule(
     config.feedback,
@@ -75,7 +75,7 @@ def test_published_sessions_of_ratings_fire_every_32000_steps(name, task, size, 
   ],
 )
 def test_teachers_are_b_prefs(name, beta, gamma, mistake, skip, equal):
-  with_method = resume.parse(['--preset=pebble_walker', f'--preset={name}'])
+  with_method = launch.parse(['--preset=pebble_walker', f'--preset={name}'])
   assert with_method.run.method == 'pebble'
   assert with_method.teacher == TeacherOptions(
     beta=beta, gamma=gamma, mistake=mistake, skip=skip, equal=equal

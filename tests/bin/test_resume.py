@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments import kill_runs
-from rlfb_jax.bin import resume, train
+from rlfb_jax.bin import launch, train
 from rlfb_jax.training import export, metrics, run_dir
 from rlfb_jax.training.run import make_environment, plain_rows
 
@@ -119,13 +119,13 @@ def test_other_flags_are_named_with_both_values(cut, capsys, flag, sentence):
 
 
 def test_other_rows_are_refused(cut):
-  config = resume.parse([f'--run_dir={cut}', '--resume'])
+  config = launch.parse([f'--run_dir={cut}', '--resume'])
   env = make_environment(config)
   rows = [run_dir.Row(0, {}), run_dir.Row(0, {'ppo_learning_rate': 1e-3})]
   with pytest.raises(ValueError, match=r'row 1 of .* is seed 1'):
-    resume.start_or_resume(config, env, rows)
+    launch.start_or_resume(config, env, rows)
   with pytest.raises(ValueError, match='holds 2 rows, not 1'):
-    resume.start_or_resume(config, env, plain_rows(config)[:1])
+    launch.start_or_resume(config, env, plain_rows(config)[:1])
 
 
 def test_flags_that_change_no_bit_may_differ(cut):
@@ -135,9 +135,9 @@ def test_flags_that_change_no_bit_may_differ(cut):
 
 
 def test_another_mesh_is_taken_and_told(cut):
-  config = resume.parse([f'--run_dir={cut}', '--resume', '--mesh=seed:1'])
+  config = launch.parse([f'--run_dir={cut}', '--resume', '--mesh=seed:1'])
   rows = plain_rows(config)
-  (trace,) = resume.check_same(config, rows, run_dir.RunDir(cut))
+  (trace,) = launch.check_same(config, rows, run_dir.RunDir(cut))
   assert '--mesh=seed:1 was --mesh= before' in trace
 
 
@@ -155,7 +155,7 @@ def test_resume_needs_a_folder_and_starts_what_is_not_there(tmp_path, capsys):
   with pytest.raises(SystemExit):
     train.main([*TINY, '--resume'])
   assert '--resume needs --run_dir=FOLDER' in capsys.readouterr().err
-  assert resume.parse([*TINY, '--resume', f'--run_dir={tmp_path / "a"}']).run.resume
+  assert launch.parse([*TINY, '--resume', f'--run_dir={tmp_path / "a"}']).run.resume
 
 
 def test_garbage_among_the_metrics_is_left_out_and_named(whole, cut, capsys):

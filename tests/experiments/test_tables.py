@@ -11,7 +11,7 @@ import rbrl_kl_table
 import tables
 from outcomes import Outcome
 
-from rlfb_jax.bin import flags, resume, sweep
+from rlfb_jax.bin import flags, launch, sweep
 from rlfb_jax.methods.config import to_sections
 from rlfb_jax.sweeps.folder import JobFolder
 from rlfb_jax.sweeps.runner import STOPPED
@@ -65,7 +65,7 @@ def _jobs(row, size, options):
 def _finish(job, folder, returns_of=float):
   """Leaves what a finished job leaves; a seed's returns are `returns_of(seed)`."""
   JobFolder(folder / job.name).write_order(job)
-  lines = flags.to_lines(to_sections(job.config), omit=resume.NOT_KEPT)
+  lines = flags.to_lines(to_sections(job.config), omit=launch.NOT_KEPT)
   run = run_dir.create(str(folder / job.name), '', lines, rows=job.rows)
   values = [returns_of(row.seed) for row in job.rows]
   values = [None if math.isnan(v) else v for v in values]

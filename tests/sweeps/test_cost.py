@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rlfb_jax.bin import resume
+from rlfb_jax.bin import launch
 from rlfb_jax.sweeps import cost, table
 from rlfb_jax.sweeps.cost import Estimate
 from rlfb_jax.sweeps.folder import State
@@ -20,13 +20,13 @@ from tests.sweeps.tiny import BASE, jobs_of
   ],
 )
 def test_the_count_is_near_what_was_measured(flags, measured):
-  assert 0.6 < cost.counted_seconds(resume.parse(flags)) / measured < 1.4
+  assert 0.6 < cost.counted_seconds(launch.parse(flags)) / measured < 1.4
 
 
 def test_time_is_in_proportion_to_seeds_and_steps():
-  one = cost.counted_seconds(resume.parse(['--method=sac', '--total_env_steps=1000']))
+  one = cost.counted_seconds(launch.parse(['--method=sac', '--total_env_steps=1000']))
   more = ['--method=sac', '--total_env_steps=3000', '--num_seeds=4']
-  np.testing.assert_allclose(cost.counted_seconds(resume.parse(more)), 12 * one)
+  np.testing.assert_allclose(cost.counted_seconds(launch.parse(more)), 12 * one)
 
 
 def test_what_has_finished_corrects_the_count():

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from rlfb_jax.bin import flags, resume
+from rlfb_jax.bin import flags, launch
 from rlfb_jax.methods.config import to_sections
 from rlfb_jax.sweeps import cost, held
 from rlfb_jax.sweeps.folder import JobFolder
@@ -85,14 +85,14 @@ def test_what_was_begun_is_left_where_it_is_too_large_or_not_wanted():
 
 def test_folders_are_read_as_what_they_were_started_with(tmp_path):
   (job,) = jobs_of(seeds=2, ppo_learning_rate=RATES)
-  config = resume.parse([*job.arguments, '--tensorboard=false', '--mesh=seed:2'])
-  lines = flags.to_lines(to_sections(config), omit=resume.NOT_KEPT)
+  config = launch.parse([*job.arguments, '--tensorboard=false', '--mesh=seed:2'])
+  lines = flags.to_lines(to_sections(config), omit=launch.NOT_KEPT)
   JobFolder(tmp_path / job.name).write_order(job)
-  assert held.read(tmp_path, resume.parse) == []
+  assert held.read(tmp_path, launch.parse) == []
   run = run_dir.create(str(tmp_path / job.name), '', lines, rows=job.rows)
-  assert held.read(tmp_path, resume.parse) == [begun(job)]
+  assert held.read(tmp_path, launch.parse) == [begun(job)]
   run_dir.write_finished(run, 320, 1.0)
-  assert held.read(tmp_path, resume.parse) == [begun(job, finished=True)]
+  assert held.read(tmp_path, launch.parse) == [begun(job, finished=True)]
   run.flags.write_text('--of_another_release=1\n')
-  assert held.read(tmp_path, resume.parse) == []
-  assert held.read(tmp_path / 'none', resume.parse) == []
+  assert held.read(tmp_path, launch.parse) == []
+  assert held.read(tmp_path / 'none', launch.parse) == []

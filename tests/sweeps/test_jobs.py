@@ -3,7 +3,7 @@
 import pytest
 
 from rlfb_jax import methods
-from rlfb_jax.bin import resume
+from rlfb_jax.bin import launch
 from rlfb_jax.training.run import make_environment
 from tests.sweeps.tiny import BASE, jobs_of
 
@@ -84,7 +84,7 @@ def test_rows_are_cut_evenly_and_each_is_run_once(max_rows, sizes):
 
 def test_memory_bounds_the_rows():
   base = ('--task=probe_choice', '--method=sac', '--total_env_steps=100000')
-  config = resume.parse([*base, '--num_seeds=3'])
+  config = launch.parse([*base, '--num_seeds=3'])
   env = make_environment(config)
   memory = methods.memory_needed(config, env).total
   jobs = jobs_of(memory=memory, seeds=7, base=base)

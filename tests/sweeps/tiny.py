@@ -1,6 +1,6 @@
 """A configuration that is planned in no time, and a plan of it."""
 
-from rlfb_jax.bin import resume
+from rlfb_jax.bin import launch
 from rlfb_jax.methods.family import flags_of
 from rlfb_jax.sweeps.definition import Sweep
 from rlfb_jax.sweeps.held import Held, run_of
@@ -23,7 +23,7 @@ def jobs_of(max_rows=0, memory=2**33, seeds=1, base=BASE, arms=None, held=(), **
   sweep = Sweep(seeds=seeds, base=base, grid=axes, arms=arms or {})
   return plan(
     sweep,
-    resume.parse,
+    launch.parse,
     make_environment,
     max_rows=max_rows,
     memory=memory,
