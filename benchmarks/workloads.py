@@ -191,7 +191,7 @@ class Training:
     self.method = config.run.method
     self.num_seeds = num_seeds
     self.chunk_steps = algorithm.steps_per_chunk
-    self.total_env_steps = config.run.total_env_steps
+    self.total_env_steps = config.total_env_steps
     starts = range(0, self.total_env_steps, self.chunk_steps)
     self.pretrain_chunks = sum(algorithm.phase(t) == 'explore' for t in starts)
     requests = [algorithm.request(t) for t in starts]

@@ -27,10 +27,11 @@ SIGNAL_HORIZON = 1000
 
 def guarded_step(
   adam: optax.GradientTransformation,
-  learning_rate: float,
+  learning_rate: float | jax.Array,
   params: Tree,
   optimizer: optax.OptState,
   grads: Tree,
+  finite: jax.Array | None = None,
 ) -> tuple[Tree, optax.OptState, jax.Array]:
   """One step of Adam, or none at all if the gradient or its square is not finite.
 
@@ -40,13 +41,16 @@ def guarded_step(
     params: to move.
     optimizer: Adam's moments.
     grads: like `params`.
+    finite: whether to step, [] bool, where the caller has looked already.
 
   Returns:
     Parameters and moments, untouched where skipped, and whether it was, [] bool.
   """
   updates, moved = adam.update(grads, optimizer)
-  # Squared, as Adam's second moments are: the compiler makes |x| of the root of x * x.
-  finite = jnp.isfinite(optax.tree.norm(grads, squared=True))
+  if finite is None:
+    # Squared, as Adam's second moments are: the compiler makes |x| of the root of
+    # x * x.
+    finite = jnp.isfinite(optax.tree.norm(grads, squared=True))
   params = jax.tree.map(
     lambda p, u: jnp.where(finite, p - learning_rate * u, p), params, updates
   )

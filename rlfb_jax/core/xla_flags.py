@@ -31,8 +31,8 @@ def avoid_cpu_deadlock() -> None:
   os.environ['XLA_FLAGS'] = f'{flags} --{_SCHEDULER_FLAG}=false'.strip()
   if _cpu_has_started():
     warnings.warn(
-      'JAX started before the mjx engine was made, and on a CPU with few cores its'
-      ' programs may hang; make the environment before the first array, or start'
+      'JAX started before the mjx engine or the mesh was made, whose programs may hang'
+      ' on few CPU cores; make the environment before the first array, or start'
       f' with XLA_FLAGS=--{_SCHEDULER_FLAG}=false.',
       stacklevel=2,
     )

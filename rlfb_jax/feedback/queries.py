@@ -63,7 +63,11 @@ def _disagreement(normalise: bool) -> QueryStrategy:
     del key
     _check(candidates, k)
     returns = jnp.sum(ensemble_r_hat(candidates), axis=-1)
-    return jax.lax.top_k(member_spread(returns, normalise), k)[1].astype(jnp.int32)
+    # A segment that cannot be valued comes last, and does not decide how others rank.
+    valued = jnp.all(jnp.isfinite(returns), axis=0)
+    returns = jnp.where(valued, returns, returns[:, jnp.argmax(valued)][:, None])
+    spread = jnp.where(valued, member_spread(returns, normalise), -jnp.inf)
+    return jax.lax.top_k(spread, k)[1].astype(jnp.int32)
 
   return choose
 

@@ -156,7 +156,9 @@ def rate(
   plain = jnp.sum(env_rewards, axis=-1)
   skipped = jnp.zeros(plain.shape, bool)
   if is_traced(options.skip) or options.skip > 0:
-    skipped = plain <= options.skip * mean_segment_return
+    least = options.skip * mean_segment_return
+    # Where average behaviour earns nothing, no segment is beneath notice.
+    skipped = (least > 0) & (plain <= least)
   seen = perceived_return(env_rewards, options.gamma)
   if is_traced(options.return_noise) or options.return_noise > 0:
     noise = jax.random.normal(noise_key, seen.shape)

@@ -5,6 +5,9 @@ import jax.numpy as jnp
 
 from rlfb_jax.feedback.archive import Archive, ring_index
 
+# B-Pref's `reward_model.py`: thresholds follow the last so many episodes.
+EPISODES_FOR_THRESHOLDS = 10
+
 
 def mean_recent_reward(archive: Archive, num_episodes: int) -> jax.Array:
   """Mean true reward per step of the episodes that finished last, [].

@@ -33,8 +33,8 @@ class ScheduleOptions(Options):
   )
   at_episode_end: bool = option(
     True,
-    'Sessions also wait for the end of an episode, as in the public code (all '
-    'environments end together).',
+    'Sessions also wait until every environment has finished an episode, as in the '
+    'public code, whose environments end together.',
   )
   pretrain_steps: int = option(
     32_000,

@@ -47,7 +47,7 @@ def check(config: Config, env: Environment) -> None:
     check_repulsion(config.kl, config.rating.num_classes)
     if recipe.replays:
       check_mode(config.kl)
-      _check_gate(config)
+    _check_gate(config)
   _check_additions(config, env)
 
 
@@ -59,13 +59,17 @@ def _check_first_session(config: Config, env: Environment) -> None:
   if SURF in recipe.add:
     longest = max(longest, config.pairs.segment_steps + 2 * config.surf.margin)
   steps = first // plan.num_envs(config)
-  section = 'feedback' if recipe.rates else 'pairs'
   if steps < longest:
     needed = longest * plan.num_envs(config)
+    kinds = zip(('feedback', 'pairs'), plan.sessions(config, env), strict=True)
+    early = [
+      f'--{section}_pretrain_steps={needed}'
+      for section, kind in kinds
+      if kind and kind[0].env_steps == first
+    ]
     raise ValueError(
       f'The first labels are asked for after {first} environment steps, {steps} in each'
-      f' environment, and clips need {longest}; try'
-      f' --{section}_pretrain_steps={needed} or more.'
+      f' environment, and clips need {longest}; try {" with ".join(early)} or more.'
     )
   if recipe.replays and config.replay.random_steps > first:
     raise ValueError(
@@ -76,19 +80,31 @@ def _check_first_session(config: Config, env: Environment) -> None:
 
 
 def _check_gate(config: Config) -> None:
-  steps = config.replay.chunk_steps // config.replay.num_envs
-  if config.kl.below_median and steps < config.feedback.segment_steps:
-    needed = config.feedback.segment_steps * config.replay.num_envs
+  length = config.feedback.segment_steps
+  steps, remedy = config.ppo.rollout_steps, f'--ppo_rollout_steps={length}'
+  if config.recipe.replays:
+    num_envs = config.replay.num_envs
+    steps = config.replay.chunk_steps // num_envs
+    remedy = f'--replay_chunk_steps={length * num_envs}'
+  if config.kl.below_median and steps < length:
     raise ValueError(
       f'--kl_below_median rates the newest {steps} steps of each environment in pieces'
-      f' of {config.feedback.segment_steps}, of which there is none; try'
-      f' --replay_chunk_steps={needed} or more.'
+      f' of {length}, of which there is none; try {remedy} or more.'
     )
 
 
 def _check_additions(config: Config, env: Environment) -> None:
-  """Additions that would do nothing, or something else than their name says."""
+  """Parts that would do nothing, or something else than their name says."""
   recipe, reward = config.recipe, config.reward
+  for kind, other, flag in (
+    (recipe.rates, recipe.compares, 'rating_weight'),
+    (recipe.compares, recipe.rates, 'pair_weight'),
+  ):
+    if kind and not other and not getattr(reward, flag):
+      raise ValueError(
+        f'--reward_{flag}=0 leaves the reward nothing to learn from, as nothing else is'
+        f' asked for; try --reward_{flag}=1.'
+      )
   if RUNE in recipe.add and reward.ensemble_size < 2:
     raise ValueError(
       f'--reward_ensemble_size={reward.ensemble_size} cannot disagree, and RUNE pays'

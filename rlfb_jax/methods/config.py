@@ -72,7 +72,9 @@ class RunOptions(DeviceOptions, PhysicsOptions):
     above=0.0,
   )
   eval_episodes: int = option(
-    10, 'Episodes of the deterministic evaluation at the end; 0 for none.', low=0
+    10,
+    'Episodes of each deterministic evaluation, at the end and on the way; 0 for none.',
+    low=0,
   )
   eval_interval: int = option(
     0,

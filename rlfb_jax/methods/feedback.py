@@ -239,8 +239,8 @@ def _boundaries(
 ) -> jax.Array:
   """Mean r_hat per step at which the predicted class changes, [n - 1].
 
-  Chosen, as in training, so that as many labelled clips lie in each class as have
-  its label.
+  Chosen so that as many labelled clips lie in each class as have its label; midway
+  between neighbours, whatever boundaries the fit takes.
   """
   store = state.answers.ratings
   usable = store_lib.usable_labels(store)

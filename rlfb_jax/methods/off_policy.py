@@ -255,7 +255,8 @@ def make_off_policy(
     """The reward is trained through the critics, and pays for one update at once."""
     assert feedback is not None
     assert outer is not None
-    key, batch_key, outer_key, next_key, learn_key = jax.random.split(state.key, 5)
+    keys = jax.random.split(state.key, 6)
+    key, batch_key, outer_key, next_key, recent_key, learn_key = keys
     batch, _ = sample(state, batch_key)
     next_values = agent.next_values(state.agent, batch, next_key)
     learned, metrics = outer.step(
@@ -265,7 +266,7 @@ def make_off_policy(
       feedback.pay(feedback.members(s, batch.obs, batch.action), state.env_steps)
       for s in (state.feedback, learned)
     )
-    extra = shaping(state.replace(feedback=learned), batch, batch_key)
+    extra = shaping(state.replace(feedback=learned), batch, recent_key)
     # How far the step has moved what the agent is paid, beside how much that varies.
     metrics['meta_reward_change'] = jnp.sqrt(jnp.mean(jnp.square(rewards - before)))
     metrics['meta_reward_std'] = jnp.std(before)

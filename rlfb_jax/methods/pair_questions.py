@@ -19,14 +19,11 @@ from rlfb_jax.feedback.pair_queries import (
 )
 from rlfb_jax.feedback.pairs import Candidates, PairPool, draw_pairs
 from rlfb_jax.feedback.preferences import PreferenceStore
-from rlfb_jax.feedback.recent_return import mean_recent_reward
+from rlfb_jax.feedback.recent_return import EPISODES_FOR_THRESHOLDS, mean_recent_reward
 from rlfb_jax.feedback.schedule import PairOptions, Session
 from rlfb_jax.feedback.teachers import Preferences, TeacherOptions, prefer
 from rlfb_jax.feedback.unlabelled import UnlabelledStore
 from rlfb_jax.methods.questions import Members, Questions, Sizes
-
-# Public code (`reward_model.py`): thresholds follow the last so many episodes.
-EPISODES_FOR_THRESHOLDS = 10
 
 
 class PairMemory(flax.struct.PyTreeNode):

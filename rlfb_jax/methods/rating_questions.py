@@ -12,6 +12,7 @@ from rlfb_jax.feedback.archive import Archive
 from rlfb_jax.feedback.clips import Clip
 from rlfb_jax.feedback.queries import STRATEGIES, pool_size
 from rlfb_jax.feedback.raters import RaterOptions, Ratings, rate
+from rlfb_jax.feedback.recent_return import EPISODES_FOR_THRESHOLDS, mean_recent_reward
 from rlfb_jax.feedback.schedule import ScheduleOptions, Session
 from rlfb_jax.feedback.store import RatingStore
 from rlfb_jax.methods.questions import Members, Questions, Sizes
@@ -23,7 +24,7 @@ class RatingQueries(NamedTuple):
   Attributes:
     clip: what the teacher is shown, leaves [k, H, ...].
     teacher_rewards: what a scripted teacher judges by, [k, H].
-    mean_segment_return: of all behaviour in the archive, [].
+    mean_segment_return: of recent episodes, [].
     exists: False where the archive held no clip to show, [k] bool.
   """
 
@@ -62,12 +63,10 @@ def make_rating_questions(
     index = archive_lib.sample(pool_key, archive, size, steps)
     clip, rewards = archive_lib.gather(archive, index, steps)
     chosen = STRATEGIES[strategy](choose_key, members, clip, per_session)
-    held = archive.filled * archive.steps.done.shape[1]
-    mean_reward = jnp.sum(archive.steps.env_reward) / jnp.maximum(held, 1)
     return RatingQueries(
       clip=jax.tree.map(lambda x: x[chosen], clip),
       teacher_rewards=rewards[chosen],
-      mean_segment_return=mean_reward * steps,
+      mean_segment_return=steps * mean_recent_reward(archive, EPISODES_FOR_THRESHOLDS),
       exists=index.valid[chosen],
     )
 

@@ -41,13 +41,13 @@ class RewardOptions(Options):
   learning_rate: float = option(3e-4, 'Adam step size.', above=0.0, sweep=True)
   rating_weight: float = option(
     1.0,
-    'Factor of the loss on ratings, where there are pairs too.',
+    'Factor of the loss on ratings; with pairs too, what they weigh beside them.',
     low=0.0,
     sweep=True,
   )
   pair_weight: float = option(
     1.0,
-    'Factor of the loss on pairs, where there are ratings too.',
+    'Factor of the loss on pairs; with ratings too, what they weigh beside them.',
     low=0.0,
     sweep=True,
   )

@@ -95,6 +95,42 @@ def test_a_non_finite_reward_is_counted_and_leaves_the_parameters_finite():
   chex.assert_trees_all_equal_shapes(state.params, after.params)
 
 
+def test_an_update_that_is_left_out_moves_nothing():
+  options = dataclasses.replace(OPTIONS, num_epochs=1, minibatch_size=64)
+  state, rollout, rewards = _agent_and_rollout(options)
+  key, progress = jax.random.key(3), jnp.float32(0.0)
+  # Adam has moments by now, which would move the parameters without a gradient.
+  moved, _ = ppo.update(state, rollout, rewards, key, progress, options)
+  after, _ = ppo.update(moved, rollout, rewards * jnp.nan, key, progress, options)
+  assert int(after.skipped_updates) == 1
+  chex.assert_trees_all_equal(after.params, moved.params)
+  chex.assert_trees_all_equal(after.optimizer, moved.optimizer)
+
+
+def test_a_spread_at_its_bound_comes_back():
+  low, high = OPTIONS.min_log_std, OPTIONS.max_log_std
+  state, _, _ = _agent_and_rollout()
+
+  def updated(log_std):
+    actor = state.params.actor.replace(log_std=jnp.full(2, log_std))
+    wide = state.replace(params=state.params.replace(actor=actor))
+    obs = jax.random.normal(jax.random.key(1), (16, 4, 3))
+    pre_tanh, log_prob = ppo.act(wide, obs, jax.random.key(2), OPTIONS)
+    _, rollout, _ = _agent_and_rollout()
+    rollout = rollout.replace(pre_tanh=pre_tanh, log_prob=log_prob)
+    # Close to the mean is good, so that the spread must shrink.
+    rewards = -jnp.sum(jnp.square(pre_tanh), axis=-1)
+    after, _ = ppo.update(
+      wide, rollout, rewards, jax.random.key(3), jnp.float32(0.0), OPTIONS
+    )
+    return np.asarray(after.params.actor.log_std)
+
+  assert np.all(updated(high) < high)
+  beyond = updated(high + 0.1)
+  assert np.all(beyond <= high)
+  assert np.all(updated(low - 0.1) >= low)
+
+
 def test_one_bad_seed_does_not_touch_the_others():
   state, rollout, rewards = _agent_and_rollout()
   good = jnp.stack([rewards, rewards])

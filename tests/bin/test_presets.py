@@ -44,7 +44,7 @@ def test_controls_differ_from_rbrl_kl_in_the_repulsion_alone():
 @pytest.mark.parametrize(
   ('name', 'task', 'size', 'later'),
   [
-    ('rbrl_walker', 'walker_walk', 100, 'disagreement'),
+    ('rbrl_walker', 'walker_walk', 100, 'disagreement_raw'),
     ('rbrl_quadruped', 'quadruped_walk', 200, 'uniform'),
   ],
 )

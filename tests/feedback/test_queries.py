@@ -51,6 +51,17 @@ def test_disagreement_takes_the_widest_spread(name, normalise):
   assert set(np.asarray(got).tolist()) == set(want)
 
 
+@pytest.mark.parametrize('name', ['disagreement', 'disagreement_raw'])
+def test_segments_without_a_value_come_last_and_do_not_rank_the_others(name):
+  clip, r_hat = setup()
+  whole = STRATEGIES[name](KEY, r_hat, clip, 6)
+  padded = jax.tree.map(lambda x: jnp.concatenate([x[:3], x]), clip)
+  for broken in (jnp.nan, jnp.inf):
+    bad = padded.replace(obs=padded.obs.at[:3].set(broken))
+    got = STRATEGIES[name](KEY, r_hat, bad, 6)
+    np.testing.assert_array_equal(got, whole + 3)
+
+
 def test_normalised_disagreement_ignores_the_members_scales():
   clip, plain = setup()
   _, scaled = setup(scales=(1.0, 30.0, 0.1))

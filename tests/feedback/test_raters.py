@@ -113,6 +113,10 @@ def test_skips_what_is_at_most_the_threshold():
   rewards = jnp.zeros((3, 4)).at[:, 0].set(jnp.array([1.0, 2.0, 3.0]))
   out = rate(KEY, rewards, RaterOptions(skip=0.1), 50.0, mean_segment_return=20.0)
   np.testing.assert_array_equal(out.skipped, [True, True, False])
+  # Nothing is skipped where the threshold is not positive.
+  for mean in (0.0, -20.0):
+    out = rate(KEY, 0 * rewards, RaterOptions(skip=0.1), 50.0, mean_segment_return=mean)
+    assert not np.any(np.asarray(out.skipped))
 
 
 def test_myopia_weighs_late_steps_and_keeps_the_scale():

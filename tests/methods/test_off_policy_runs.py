@@ -99,7 +99,27 @@ def test_a_seed_among_many_is_the_run_of_that_seed_alone():
     ),
     ('pebble', {'replay': {'random_steps': 400}}, 'nobody would act on'),
     ('rbrl_kl@sac', {'kl': {'below_median': True}, 'replay': SMALL_CHUNKS}, 'is none'),
+    (
+      'rbrl_kl',
+      {
+        'kl': {'below_median': True},
+        'ppo': {'rollout_steps': 4, 'minibatch_size': 8},
+        'run': {'total_env_steps': 1280},
+      },
+      'try --ppo_rollout_steps=5 or more',
+    ),
     ('rbrl_kl@sac', {'kl': {'kl_mode': 'ratio'}}, 'does not remember'),
+    (
+      'pebble/both',
+      {
+        'pairs': {'pretrain_steps': 0},
+        'feedback': {'pretrain_steps': 160},
+        'replay': SMALL_CHUNKS,
+      },
+      r'try --pairs_pretrain_steps=20 or more',
+    ),
+    ('rbrl', {'reward': {'rating_weight': 0.0}}, 'try --reward_rating_weight=1'),
+    ('pebble', {'reward': {'pair_weight': 0.0}}, 'try --reward_pair_weight=1'),
     ('rune', {'reward': {'ensemble_size': 1}}, 'cannot disagree'),
     ('rune', {'reward': {'aggregation': 'mean_plus_std'}}, 'twice'),
     (

@@ -93,6 +93,15 @@ def policy_from_inputs(
   return mean, jnp.broadcast_to(log_std, mean.shape)
 
 
+def hold_spread(params: PPOParams, options: PPOOptions) -> PPOParams:
+  """Takes the learned log standard deviation back to its bounds.
+
+  Beyond them the clip has no gradient: a step too far would freeze it for ever.
+  """
+  log_std = jnp.clip(params.actor.log_std, options.min_log_std, options.max_log_std)
+  return params.replace(actor=params.actor.replace(log_std=log_std))
+
+
 def mean_network(actor: ActorParams) -> MLP:
   """The layers that give the mean alone, for all seeds: leaves [..., in, out]."""
   size = actor.log_std.shape[-1]

@@ -11,6 +11,7 @@ from rlfb_jax.agents.gradient_signal import init_signal, signal_norm, update_sig
 from rlfb_jax.agents.ppo import losses, networks
 from rlfb_jax.agents.ppo.config import PPOOptions
 from rlfb_jax.agents.regulariser import Regulariser
+from rlfb_jax.agents.steps import guarded_step
 from rlfb_jax.core import distributions
 from rlfb_jax.core.config import is_traced
 from rlfb_jax.core.normalization import (
@@ -125,8 +126,8 @@ def update(
     options: hyperparameters.
     num_epochs: passes over the rollout, where not the options' own.
     regulariser: one more term of the actor loss.
-    shaping: added to the standardised advantages, [T, N]; its surrogate moves the
-      mean of the policy only, never its spread.
+    shaping: advantages of a surrogate of its own, [T, N], which moves the mean of the
+      policy only, never its spread.
 
   Returns:
     The agent after the update and its metrics, each [].
@@ -154,9 +155,11 @@ def update(
       grads = grads.replace(actor=actor_grads)
       metrics |= combined
     grads, norm, finite = clip(grads, options)
-    updates, optimizer = adam.update(grads, optimizer)
-    params = jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
-    metrics |= {'grad_norm': norm, 'skipped': 1.0 - finite.astype(jnp.float32)}
+    params, optimizer, skipped = guarded_step(
+      adam, learning_rate, params, optimizer, grads, finite
+    )
+    params = networks.hold_spread(params, options)
+    metrics |= {'grad_norm': norm, 'skipped': skipped.astype(jnp.float32)}
     return (params, optimizer, signal, term_grads), metrics
 
   def group_step(carry: Any, inputs: tuple[Key, Batch]) -> tuple[Any, Metrics]:
