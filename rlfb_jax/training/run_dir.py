@@ -162,18 +162,6 @@ def read_finished(run: RunDir) -> dict[str, Any] | None:
   return found
 
 
-def open_existing(path: str) -> RunDir:
-  """The folder of a run that was made before.
-
-  Raises:
-    ValueError: if there is no run in `path`.
-  """
-  run = RunDir(pathlib.Path(path))
-  if not run.manifest.is_file():
-    raise ValueError(f'{path} holds no run: it has no {MANIFEST}.')
-  return run
-
-
 def _free(parent: pathlib.Path, name: str) -> pathlib.Path:
   name = re.sub(r'[^\w.-]+', '-', name)
   number = 1

@@ -19,7 +19,6 @@ def test_a_new_run_has_flags_and_manifest(tmp_path):
   for folder in (run.tensorboard, run.policy, run.report):
     assert folder.is_dir()
     assert folder.parent == tmp_path / 'a' / 'b'
-  assert run_dir.open_existing(str(run.root)).root == run.root
 
 
 def test_a_run_is_never_written_over(tmp_path):
@@ -40,8 +39,6 @@ def test_places_that_cannot_be_are_one_sentence(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(ValueError, match=r'cannot be made \('):
     run_dir.create(str(tmp_path / 'file'), 'x')
-  with pytest.raises(ValueError, match='holds no run'):
-    run_dir.open_existing(str(tmp_path))
 
 
 def test_the_manifest_says_with_what_and_not_where():
