@@ -89,6 +89,23 @@ def test_a_run_tells_its_rows_and_that_it_is_complete(tmp_path):
   assert not list(run.root.glob('*.new'))
 
 
+@pytest.mark.parametrize(
+  ('rows', 'names'),
+  [
+    ([(100, {}), (101, {})], ['seed_100', 'seed_101']),
+    (
+      [(3, {}), (3, {'b': 1e-05, 'a': 'x,y/z'})],
+      ['seed_3', 'seed_3-a_x_y_z-b_1e-05'],
+    ),
+    ([(3, {}), (4, {'a': 1, 'b': 2, 'c': 3})], ['row_0', 'row_1']),
+    ([(3, {'a': 'x,y'}), (3, {'a': 'x;y'})], ['row_0', 'row_1']),
+    ([], []),
+  ],
+)
+def test_rows_have_short_names_that_are_their_own(rows, names):
+  assert run_dir.row_names([run_dir.Row(*row) for row in rows]) == names
+
+
 def test_the_manifest_lists_sessions_and_what_is_new_in_them(tmp_path):
   run = run_dir.create(str(tmp_path / 'a'), 'x', command=['p'])
   assert manifest.add_session(run.manifest, 0, ['first']) == []
