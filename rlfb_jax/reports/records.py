@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rlfb_jax.methods.config import Config, RunOptions
 from rlfb_jax.training import metrics, returns, run_dir
 
 
@@ -118,12 +119,13 @@ def read_run(root: pathlib.Path) -> list[Record]:
     first = int(flags.get('seed', 0))
     rows = [run_dir.Row(first + i, {}) for i in range(num_rows)]
   finished = run_dir.read_finished(run)
-  total = int(float(flags.get('total_env_steps', 0)))
+  total, reached = _length(flags), int(columns['env_steps'][-1])
   problems = []
-  if finished is None and columns['env_steps'][-1] < total:
+  if finished is None and (total is None or reached < total):
+    end = '' if total is None else f' of {total:,}'
     problems.append(
-      f'{root.name} is not complete: it is at {int(columns["env_steps"][-1]):,} of '
-      f'{total:,} steps (seeds {numbers([row.seed for row in rows])}).'
+      f'{root.name} is not complete: it is at {reached:,}{end} steps '
+      f'(seeds {numbers([row.seed for row in rows])}).'
     )
   evaluation = _evaluation(run, len(rows))
   records = []
@@ -153,6 +155,19 @@ def _of_rows(
   values: np.ndarray, chosen: Sequence[int], flags: Mapping[str, str]
 ) -> np.ndarray:
   """Rows of a column; what is told by rating class, of the classes that they have.
+def _length(flags: Mapping[str, str]) -> int | None:
+  """Steps of the whole run; None where its flags are of methods that are no more."""
+  steps = int(float(flags.get('total_env_steps', 0)))
+  if steps:
+    return steps
+  names = ('method', 'agent', 'ask', 'add')
+  recipe: dict[str, Any] = {name: flags[name] for name in names if name in flags}
+  try:
+    return Config(run=RunOptions(**recipe)).total_env_steps
+  except (KeyError, ValueError):
+    return None
+
+
 
   Where rows differ in their number of classes, a line has room for the most.
   """

@@ -133,6 +133,22 @@ def test_an_unfinished_run_and_an_unreadable_one_are_named(tmp_path):
   assert 'it stopped before it had written any metrics' in said
 
 
+@pytest.mark.parametrize(
+  ('flags', 'length'),
+  [
+    ({'method': 'rbrl'}, ' of 4,000,000'),
+    ({'method': 'pebble'}, ' of 1,000,000'),
+    ({'method': 'rbrl', 'agent': 'sac'}, ' of 1,000,000'),
+    ({'method': 'one_of_long_ago'}, ''),
+  ],
+)
+def test_an_unfinished_run_of_the_published_length_is_named(tmp_path, flags, length):
+  write_run(tmp_path / 'a', finished=False, total_env_steps=0, **flags)
+  write_run(tmp_path / 'b', method='ppo', total_env_steps=0)
+  (said, *_) = compare(tmp_path).problems
+  assert said == f'a is not complete: it is at 1,000{length} steps (seeds 0-2).'
+
+
 def test_jobs_of_a_sweep_that_nobody_started_are_named(tmp_path):
   write_run(tmp_path / 'sweep' / 'a')
   (tmp_path / 'sweep' / 'b').mkdir()
