@@ -127,7 +127,11 @@ def read_run(root: pathlib.Path) -> list[Record]:
       f'{root.name} is not complete: it is at {reached:,}{end} steps '
       f'(seeds {numbers([row.seed for row in rows])}).'
     )
-  evaluation = _evaluation(run, len(rows))
+  evaluation = None
+  try:
+    evaluation = _evaluation(run, flags, len(rows))
+  except ValueError as error:
+    problems.append(f'The evaluation of {root.name} is left out: {error}')
   records = []
   for own in dict.fromkeys(tuple(sorted(_texts(row.flags).items())) for row in rows):
     chosen = [i for i, r in enumerate(rows) if _texts(r.flags) == dict(own)]
@@ -151,10 +155,6 @@ def read_run(root: pathlib.Path) -> list[Record]:
   return records
 
 
-def _of_rows(
-  values: np.ndarray, chosen: Sequence[int], flags: Mapping[str, str]
-) -> np.ndarray:
-  """Rows of a column; what is told by rating class, of the classes that they have.
 def _length(flags: Mapping[str, str]) -> int | None:
   """Steps of the whole run; None where its flags are of methods that are no more."""
   steps = int(float(flags.get('total_env_steps', 0)))
@@ -168,6 +168,10 @@ def _length(flags: Mapping[str, str]) -> int | None:
     return None
 
 
+def _of_rows(
+  values: np.ndarray, chosen: Sequence[int], flags: Mapping[str, str]
+) -> np.ndarray:
+  """Rows of a column; what is told by rating class, of the classes that they have.
 
   Where rows differ in their number of classes, a line has room for the most.
   """
@@ -177,12 +181,19 @@ def _length(flags: Mapping[str, str]) -> int | None:
   return values[:, chosen, : int(num_classes) if num_classes else None]
 
 
-def _evaluation(run: run_dir.RunDir, num_rows: int) -> np.ndarray | None:
-  """Deterministic episodes at the end, [S, episodes], or None."""
-  path = run.root / 'report' / returns.FILE
-  if not path.is_file():
+def _evaluation(
+  run: run_dir.RunDir, flags: Mapping[str, str], num_rows: int
+) -> np.ndarray | None:
+  """Deterministic episodes at the end, [S, episodes], or None.
+
+  Raises:
+    ValueError: if what lies there is not the run's own.
+  """
+  folder = run.root / 'report'
+  if not (folder / returns.FILE).is_file():
     return None
-  found = np.asarray(json.loads(path.read_text())['returns'], float)
+  record = returns.read_own(folder, flags.get('task', ''), int(flags.get('seed', 0)))
+  found = np.asarray(record['returns'], float)
   return found if found.ndim == 2 and len(found) == num_rows else None
 
 

@@ -165,7 +165,11 @@ def train_run(
   if first:
     if trained.evaluation is not None:
       returns.save(
-        run.report, options.task, options.seed, trained.evaluation, trained.q_error
+        run.report / returns.FILE,
+        options.task,
+        options.seed,
+        trained.evaluation,
+        trained.q_error,
       )
     run_dir.write_finished(run, config.total_env_steps, trained.seconds)
   return Finished(run, trained)

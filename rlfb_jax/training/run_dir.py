@@ -7,7 +7,7 @@ metrics.jsonl  one JSON object a line
 tensorboard/   events: means over the rows, and each row's own where there are few
 checkpoints/   the whole state, to go on from
 policy/        the exported policy
-report/        curves, tables, clips
+report/        the evaluation at the end, and what rlfb-evaluate has found and filmed
 finished.json  written last: the run is complete
 """
 
@@ -88,7 +88,7 @@ class RunDir:
 
   @property
   def report(self) -> pathlib.Path:
-    """Curves, tables and clips."""
+    """Evaluations and a clip."""
     return self._folder('report')
 
   def _folder(self, name: str) -> pathlib.Path:

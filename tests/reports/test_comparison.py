@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rlfb_jax.reports import comparison, records, reward_figures
+from rlfb_jax.training import returns
 from tests.reports.fake_runs import write_run
 
 
@@ -147,6 +148,25 @@ def test_an_unfinished_run_of_the_published_length_is_named(tmp_path, flags, len
   write_run(tmp_path / 'b', method='ppo', total_env_steps=0)
   (said, *_) = compare(tmp_path).problems
   assert said == f'a is not complete: it is at 1,000{length} steps (seeds 0-2).'
+
+
+def test_an_evaluation_of_another_task_is_left_out_and_named(tmp_path):
+  run = write_run(tmp_path / 'a')
+  path = run / 'report' / returns.FILE
+  found = np.full((3, 2), 7.0)
+  returns.save(path, 'walker_walk', 0, found)
+  c = compare(tmp_path)
+  np.testing.assert_allclose(c.cells['walker_walk', 'rbrl'].evaluation, [7, 7, 7])
+  assert c.problems == ()
+  for task, seed in (('walker_run', 0), ('walker_walk', 3)):
+    returns.save(path, task, seed, found)
+    c = compare(tmp_path)
+    assert c.cells['walker_walk', 'rbrl'].evaluation is None
+    (said,) = c.problems
+    assert said == (
+      f'The evaluation of a is left out: {path} is not the evaluation of the run'
+      f' itself, task=walker_walk seed=0; name it evaluation-{task}-{seed}.json.'
+    )
 
 
 def test_jobs_of_a_sweep_that_nobody_started_are_named(tmp_path):
