@@ -169,6 +169,29 @@ def test_an_evaluation_of_another_task_is_left_out_and_named(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+  ('values', 'score'),
+  [
+    # The last tenth of ten or twenty lines.
+    (9 * [1.0] + [5.0], 5.0),
+    (17 * [1.0] + [2.0, 4.0, 8.0], 6.0),
+    (17 * [1.0] + [2.0, 4.0, np.nan], 4.0),
+    # Twice that.
+    (16 * [1.0] + [2.0, 4.0, np.nan, np.nan], 3.0),
+    (16 * [1.0] + 4 * [np.nan], np.nan),
+    # Few lines.
+    ([1.0, 3.0, 8.0], 8.0),
+    ([1.0, 3.0, 8.0, np.nan], 4.0),
+    ([1.0, 3.0, 8.0, 8.0, np.nan], np.nan),
+    (3 * [np.nan], np.nan),
+  ],
+)
+def test_what_a_final_score_is_the_mean_of(values, score):
+  steps = 100 * np.arange(1, len(values) + 1)
+  found = comparison.final_scores(steps, np.array(values)[:, None])
+  np.testing.assert_allclose(found, [score])
+
+
 def test_jobs_of_a_sweep_that_nobody_started_are_named(tmp_path):
   write_run(tmp_path / 'sweep' / 'a')
   (tmp_path / 'sweep' / 'b').mkdir()
