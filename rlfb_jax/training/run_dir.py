@@ -160,7 +160,7 @@ def row_names(rows: Sequence[Row]) -> list[str]:
 
 
 def write_finished(run: RunDir, env_steps: int, seconds: float) -> None:
-  """Marks the run as complete; nothing may be written to it afterwards.
+  """Marks the run as complete; training writes nothing to it afterwards.
 
   Args:
     run: whose other files are written.
