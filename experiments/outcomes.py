@@ -166,7 +166,7 @@ def _read_job(
   columns = metrics.read(run.root)
   steps, per_episode = columns['env_steps'], columns['episode_return']
   training = np.round(final_scores(steps, per_episode), 2)
-  report = json.loads((run.report / returns.FILE).read_text())
+  report = returns.read_own(run.report, shared['task'], shared['seed'])
   evaluation = np.round(np.mean(metrics.to_nan(report['returns']), axis=1), 2)
   errors = report.get('q_error', {}).get('standardised')
   q_error = None if errors is None else np.round(metrics.to_nan(errors), 4)

@@ -1,6 +1,9 @@
 """rlfb-evaluate: measures a trained policy on the true reward and films it.
 
 rlfb-evaluate --run=runs/walker_walk-rbrl --num_episodes=20
+
+Writes report/evaluation-TASK-SEED.json and report/clip.mp4 or .gif; what the run itself
+found at its end, report/evaluation.json, stays as it is.
 """
 
 import dataclasses
@@ -74,7 +77,8 @@ def main(argv: Sequence[str]) -> None:
   returns = np.asarray(run_all(policy.params()))
   print(returns_lib.describe(env.name, returns))
   folder = pathlib.Path(options.run) / 'report'
-  returns_lib.save(folder, env.name, options.seed, returns)
+  path = folder / returns_lib.file_of(env.name, options.seed)
+  returns_lib.save(path, env.name, options.seed, returns)
   if options.clip and isinstance(env, MujocoEnvironment):
     shown = options.clip_seed
     shown = returns_lib.median_policy(returns) if shown == -1 else shown

@@ -32,7 +32,8 @@ class Cell:
   Attributes:
     seeds: those with a final score, [S].
     columns: metric -> [T, S, ...]; `env_steps` is [T].
-    final: mean true return of training episodes over the last tenth, [S].
+    final: mean true return of training episodes over the last tenth, [S]; see
+      `final_scores`.
     evaluation: mean true return of deterministic episodes at the end, [S], or None.
     records: where it comes from.
   """
@@ -250,8 +251,9 @@ def final_scores(
 ) -> np.ndarray:
   """Each seed's mean over the last `share` of its steps, [T], [T, S] -> [S].
 
-  Lines on which no episode ended are skipped; where that leaves none, the last line
-  with a return counts if it lies within twice that share. NaN otherwise.
+  Lines count alike; those on which no episode ended are skipped. Where that leaves
+  none, the share is doubled; where it leaves none again, a run of fewer than five lines
+  counts as a whole. NaN otherwise.
   """
   result = np.full(returns.shape[1], np.nan)
   for seed in range(returns.shape[1]):

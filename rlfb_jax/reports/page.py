@@ -127,7 +127,7 @@ def _notes(c: Comparison, left_out: Sequence[str]) -> str:
     names = ', '.join(name.lower() for name in left_out)
     said.append(f'Left out, because no run has the data: {names}.')
   if not said:
-    said = ['Every arm has every seed on every task, and all numbers are finite.']
+    said = ['Every arm has every seed on every task, and all have a final score.']
   items = ''.join(f'<li>{html.escape(s)}</li>' for s in said)
   return f'<section id="notes"><h2>Missing and broken</h2><ul>{items}</ul></section>'
 

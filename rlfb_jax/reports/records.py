@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rlfb_jax.methods.config import Config, RunOptions
 from rlfb_jax.training import metrics, returns, run_dir
 
 
@@ -118,14 +119,19 @@ def read_run(root: pathlib.Path) -> list[Record]:
     first = int(flags.get('seed', 0))
     rows = [run_dir.Row(first + i, {}) for i in range(num_rows)]
   finished = run_dir.read_finished(run)
-  total = int(float(flags.get('total_env_steps', 0)))
+  total, reached = _length(flags), int(columns['env_steps'][-1])
   problems = []
-  if finished is None and columns['env_steps'][-1] < total:
+  if finished is None and (total is None or reached < total):
+    end = '' if total is None else f' of {total:,}'
     problems.append(
-      f'{root.name} is not complete: it is at {int(columns["env_steps"][-1]):,} of '
-      f'{total:,} steps (seeds {numbers([row.seed for row in rows])}).'
+      f'{root.name} is not complete: it is at {reached:,}{end} steps '
+      f'(seeds {numbers([row.seed for row in rows])}).'
     )
-  evaluation = _evaluation(run, len(rows))
+  evaluation = None
+  try:
+    evaluation = _evaluation(run, flags, len(rows))
+  except ValueError as error:
+    problems.append(f'The evaluation of {root.name} is left out: {error}')
   records = []
   for own in dict.fromkeys(tuple(sorted(_texts(row.flags).items())) for row in rows):
     chosen = [i for i, r in enumerate(rows) if _texts(r.flags) == dict(own)]
@@ -149,6 +155,19 @@ def read_run(root: pathlib.Path) -> list[Record]:
   return records
 
 
+def _length(flags: Mapping[str, str]) -> int | None:
+  """Steps of the whole run; None where its flags are of methods that are no more."""
+  steps = int(float(flags.get('total_env_steps', 0)))
+  if steps:
+    return steps
+  names = ('method', 'agent', 'ask', 'add')
+  recipe: dict[str, Any] = {name: flags[name] for name in names if name in flags}
+  try:
+    return Config(run=RunOptions(**recipe)).total_env_steps
+  except (KeyError, ValueError):
+    return None
+
+
 def _of_rows(
   values: np.ndarray, chosen: Sequence[int], flags: Mapping[str, str]
 ) -> np.ndarray:
@@ -162,12 +181,19 @@ def _of_rows(
   return values[:, chosen, : int(num_classes) if num_classes else None]
 
 
-def _evaluation(run: run_dir.RunDir, num_rows: int) -> np.ndarray | None:
-  """Deterministic episodes at the end, [S, episodes], or None."""
-  path = run.root / 'report' / returns.FILE
-  if not path.is_file():
+def _evaluation(
+  run: run_dir.RunDir, flags: Mapping[str, str], num_rows: int
+) -> np.ndarray | None:
+  """Deterministic episodes at the end, [S, episodes], or None.
+
+  Raises:
+    ValueError: if what lies there is not the run's own.
+  """
+  folder = run.root / 'report'
+  if not (folder / returns.FILE).is_file():
     return None
-  found = np.asarray(json.loads(path.read_text())['returns'], float)
+  record = returns.read_own(folder, flags.get('task', ''), int(flags.get('seed', 0)))
+  found = np.asarray(record['returns'], float)
   return found if found.ndim == 2 and len(found) == num_rows else None
 
 

@@ -38,11 +38,10 @@ def make_assess(
   @functions.read
   def assess(state: Any) -> tuple[jax.Array, QError | None]:
     policy = algorithm.policy(state)
-    returns = evaluate(env, act, policy, key, num_episodes)
     if critics is None:
-      return returns, None
+      return evaluate(env, act, policy, key, num_episodes), None
     params = critics.params(state)
-    return returns, measure_q_error(
+    return measure_q_error(
       env, act, critics.q_values, policy, params, key, num_episodes, critics.discount
     )
 

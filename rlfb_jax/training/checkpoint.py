@@ -202,7 +202,8 @@ class Checkpoints:
         restored, problem = None, error
       if hosts.anywhere(restored is None):
         damaged.append(step)
-        self._say(f'checkpoint {step} in {self._folder} is damaged: {problem}')
+        reason = 'on another host.' if problem is None else problem
+        self._say(f'checkpoint {step} in {self._folder} is damaged: {reason}')
         continue
       assert restored is not None
       if damaged:

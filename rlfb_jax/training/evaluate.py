@@ -12,10 +12,14 @@ from rlfb_jax.envs.base import Environment, EnvState
 Act = Callable[[Any, jax.Array], jax.Array]
 
 
-def evaluate(
-  env: Environment, act: Act, params: Any, key: Key, num_episodes: int
-) -> jax.Array:
-  """Returns of whole episodes, all run side by side; jit it, vmap it over seeds.
+# `(state before the step, action, state after it) -> what is kept of the step`.
+Look = Callable[[EnvState, jax.Array, EnvState], Any]
+
+
+def play(
+  env: Environment, act: Act, params: Any, key: Key, num_episodes: int, look: Look
+) -> tuple[jax.Array, Any]:
+  """Whole episodes, all run side by side; jit it, vmap it over seeds.
 
   Args:
     env: the task; its own true reward is summed.
@@ -24,27 +28,41 @@ def evaluate(
     key: randomness of the starts; one stream for each evaluation, apart from
       training's. Seeds given the same key are compared on the same starts.
     num_episodes: N.
+    look: what else is wanted of each step.
 
   Returns:
-    Undiscounted return of the first episode of each environment, [N] float32. An
-    episode that terminates early counts to its end.
+    Undiscounted return of the first episode of each environment, [N] float32; an
+    episode that terminates early counts to its end. What `look` kept, leaves
+    [episode_length, ...]; after an early end it is of the episodes that followed.
   """
   Carry = tuple[EnvState, jax.Array, jax.Array]
 
-  def step(carry: Carry, _: None) -> tuple[Carry, None]:
-    state, total, running = carry
-    state = env.step(state, act(params, state.obs))
-    total = total + jnp.where(running, state.env_reward, 0.0)
-    running = running & ~(state.terminated | state.truncated)
-    return (state, total, running), None
+  def step(carry: Carry, _: None) -> tuple[Carry, Any]:
+    before, total, running = carry
+    action = act(params, before.obs)
+    after = env.step(before, action)
+    total = total + jnp.where(running, after.env_reward, 0.0)
+    running = running & ~(after.terminated | after.truncated)
+    return (after, total, running), look(before, action, after)
 
   start = (
     env.reset(key, num_episodes),
     jnp.zeros(num_episodes),
     jnp.ones(num_episodes, bool),
   )
-  (_, total, _), _ = jax.lax.scan(step, start, None, length=env.episode_length)
-  return total
+  (_, total, _), seen = jax.lax.scan(step, start, None, length=env.episode_length)
+  return total, seen
+
+
+def evaluate(
+  env: Environment, act: Act, params: Any, key: Key, num_episodes: int
+) -> jax.Array:
+  """Returns of whole episodes, [N] float32; arguments and returns as of `play`."""
+
+  def nothing(before: EnvState, action: jax.Array, after: EnvState) -> None:
+    del before, action, after
+
+  return play(env, act, params, key, num_episodes, nothing)[0]
 
 
 def record(
@@ -54,7 +72,7 @@ def record(
 
   Args:
     env: the task.
-    act: as in `evaluate`.
+    act: as in `play`.
     params: what `act` needs.
     key: randomness of the start.
 
@@ -81,7 +99,7 @@ def evaluate_seeds(
 
   Args:
     env: the task.
-    act: as in `evaluate`, for one seed.
+    act: as in `play`, for one seed.
     params: what `act` needs, leaves [S, ...].
     key: randomness of the starts.
     num_episodes: N.

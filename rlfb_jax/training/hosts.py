@@ -1,9 +1,10 @@
 """Several hosts as one run: each has its devices, and all run the same programs.
 
 Every host starts the same command. The hosts find each other through a coordinator,
-the first of them, which alone writes the run's folder. What decides the order of
-programs must be the same on all of them, because a program that spans hosts waits for
-all: what one host alone can know, such as the time, is agreed upon first.
+the first of them, which alone writes the run's folder but for parts of checkpoints.
+What decides the order of programs must be the same on all of them, because a program
+that spans hosts waits for all: what one host alone can know, such as the time, is
+agreed upon first.
 """
 
 import os

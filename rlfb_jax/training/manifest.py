@@ -1,6 +1,7 @@
 """What a run was made with, so that its numbers can be read years later.
 
-Host names, user names and paths stay out: manifests are shared with results.
+Host names and absolute paths stay out, and user names with them: manifests are shared
+with results.
 """
 
 import datetime

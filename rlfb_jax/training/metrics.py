@@ -19,7 +19,7 @@ import numpy as np
 from rlfb_jax.training import files
 from rlfb_jax.training.events import Events
 from rlfb_jax.training.progress import tell
-from rlfb_jax.training.run_dir import METRICS, RunDir
+from rlfb_jax.training.run_dir import METRICS, RunDir, read_rows, row_names
 
 Values = Mapping[str, Any]  # name -> array [] or [S] (or [S, ...]).
 
@@ -52,7 +52,10 @@ class MetricsWriter:
     self._file = open(run.metrics, 'ab', buffering=0)  # noqa: SIM115
     self._waiting = b''
     self._events: Events | None = None
+    self._names: list[str] = []
     if tensorboard:
+      if run.rows.is_file():
+        self._names = row_names(read_rows(run))
       purge_step = None if after is None else after + 1
       self._events = Events(run.tensorboard, purge_step)
 
@@ -75,7 +78,7 @@ class MetricsWriter:
         self._say(f'metrics cannot be written ({error.strerror}) and wait in memory.')
     if self._events is not None:
       try:
-        _write_events(self._events, arrays, int(env_steps))
+        _write_events(self._events, arrays, int(env_steps), self._names)
       except OSError as error:
         self._say(f'TensorBoard gets no more events ({error.strerror}).')
         self._events.close()
@@ -116,9 +119,15 @@ class MetricsWriter:
 
 
 def _write_events(
-  events: Events, arrays: Mapping[str, np.ndarray], env_steps: int
+  events: Events,
+  arrays: Mapping[str, np.ndarray],
+  env_steps: int,
+  names: Sequence[str],
 ) -> None:
-  """The mean over finite seeds, and each seed's own value where there are few."""
+  """The mean over finite rows, and each row's own value where there are few.
+
+  Rows that `names` does not fit are called by their index.
+  """
   for name, array in arrays.items():
     if array.ndim > 1 or not np.issubdtype(array.dtype, np.number):
       continue
@@ -126,8 +135,10 @@ def _write_events(
     if finite.size:
       events.scalar(name, float(finite.mean()), env_steps)
     if array.ndim == 1 and 1 < array.size <= 10:
-      for seed, value in enumerate(array):
-        events.scalar(f'seed_{seed}/{name}', float(value), env_steps)
+      fits = len(names) == array.size
+      rows = names if fits else [f'row_{i}' for i in range(array.size)]
+      for row, value in zip(rows, array, strict=True):
+        events.scalar(f'{row}/{name}', float(value), env_steps)
   events.flush()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from rlfb_jax.training.intervals import mean_interval
 from rlfb_jax.training.q_error import QError
 
-FILE = 'evaluation.json'
+FILE = 'evaluation.json'  # Of the run itself, at its end.
 
 
 def describe(task: str, returns: np.ndarray) -> str:
@@ -37,8 +37,13 @@ def median_policy(returns: np.ndarray) -> int:
   return int(np.argsort(returns.mean(axis=1))[(len(returns) - 1) // 2])
 
 
+def file_of(task: str, seed: int) -> str:
+  """Name of the file of an evaluation that is not the run's own."""
+  return f'evaluation-{task}-{seed}.json'
+
+
 def save(
-  folder: pathlib.Path,
+  path: pathlib.Path,
   task: str,
   seed: int,
   returns: np.ndarray,
@@ -47,14 +52,40 @@ def save(
   """Writes every episode's return.
 
   Args:
-    folder: the run's report; made if it is not there.
+    path: of the file, in the run's report, which is made if it is not there.
     task: name.
     seed: randomness of the starts.
     returns: [S, episodes].
     q_error: of the critics, each [S].
   """
-  folder.mkdir(parents=True, exist_ok=True)
+  path.parent.mkdir(parents=True, exist_ok=True)
   record: dict[str, Any] = {'task': task, 'seed': seed, 'returns': returns.tolist()}
   if q_error is not None:
     record['q_error'] = {name: v.tolist() for name, v in q_error._asdict().items()}
-  (folder / FILE).write_text(json.dumps(record) + '\n')
+  path.write_text(json.dumps(record) + '\n')
+
+
+def read_own(folder: pathlib.Path, task: str, seed: int) -> dict[str, Any]:
+  """What `save` wrote at the end of a run.
+
+  Args:
+    folder: the run's report.
+    task: that the run was trained on.
+    seed: its first.
+
+  Returns:
+    `task`, `seed`, `returns` and, of a run with critics, `q_error`, as plain lists.
+
+  Raises:
+    OSError: if the run has left none.
+    ValueError: if it is of another task or seed: once `rlfb-evaluate` wrote there too.
+  """
+  record: dict[str, Any] = json.loads((folder / FILE).read_text())
+  own = {'task': task, 'seed': seed}
+  found = {name: record.get(name, value) for name, value in own.items()}
+  if found != own:
+    raise ValueError(
+      f'{folder / FILE} is not the evaluation of the run itself, task={task}'
+      f' seed={seed}; name it {file_of(**found)}.'
+    )
+  return record

@@ -113,7 +113,9 @@ def train_run(
     export_policy(read_policy(state))
 
   checkpoints = restored = None
-  if options.checkpoint_minutes is not None or options.checkpoint_interval:
+  saves = options.checkpoint_minutes is not None or options.checkpoint_interval > 0
+  # A run that is not saved any more goes on, too, from where it was saved before.
+  if saves or hosts.as_first(run.checkpoints.is_dir()):
     checkpoints = Checkpoints(
       run.checkpoints,
       minutes=options.checkpoint_minutes,
@@ -154,7 +156,7 @@ def train_run(
       eval_interval=options.eval_interval if options.eval_episodes else 0,
       listeners=listeners,
       functions=functions,
-      checkpoints=checkpoints,
+      checkpoints=checkpoints if saves else None,
       restored=restored,
     )
     if first:
@@ -163,7 +165,11 @@ def train_run(
   if first:
     if trained.evaluation is not None:
       returns.save(
-        run.report, options.task, options.seed, trained.evaluation, trained.q_error
+        run.report / returns.FILE,
+        options.task,
+        options.seed,
+        trained.evaluation,
+        trained.q_error,
       )
     run_dir.write_finished(run, config.total_env_steps, trained.seconds)
   return Finished(run, trained)

@@ -4,10 +4,10 @@ flags.txt      every option's value; `--flagfile=RUN/flags.txt` repeats the run
 manifest.json  versions, device, precision, revision, command line
 rows.json      which seed, under which flags of its own, each row of the metrics is
 metrics.jsonl  one JSON object a line
-tensorboard/   the same numbers as events
+tensorboard/   events: means over the rows, and each row's own where there are few
 checkpoints/   the whole state, to go on from
 policy/        the exported policy
-report/        curves, tables, clips
+report/        the evaluation at the end, and what rlfb-evaluate has found and filmed
 finished.json  written last: the run is complete
 """
 
@@ -88,7 +88,7 @@ class RunDir:
 
   @property
   def report(self) -> pathlib.Path:
-    """Curves, tables and clips."""
+    """Evaluations and a clip."""
     return self._folder('report')
 
   def _folder(self, name: str) -> pathlib.Path:
@@ -143,8 +143,24 @@ def read_rows(run: RunDir) -> list[Row]:
   return [Row(r['seed'], r['flags']) for r in json.loads(run.rows.read_text())]
 
 
+def row_names(rows: Sequence[Row]) -> list[str]:
+  """A short name of its own for each row, for its curves.
+
+  `seed_100` where only the seed is the row's own, `seed_100-kl_beta_0.3` where one or
+  two flags are, and for all `row_7`, the index, where some have more.
+  """
+  names = []
+  for row in rows:
+    own = [f'{flag}_{value}' for flag, value in sorted(row.flags.items())]
+    # TensorBoard's names have no other characters.
+    names.append(re.sub(r'[^\w.-]', '_', '-'.join([f'seed_{row.seed}', *own])))
+  if len(set(names)) < len(rows) or any(len(row.flags) > 2 for row in rows):
+    return [f'row_{index}' for index in range(len(rows))]
+  return names
+
+
 def write_finished(run: RunDir, env_steps: int, seconds: float) -> None:
-  """Marks the run as complete; nothing may be written to it afterwards.
+  """Marks the run as complete; training writes nothing to it afterwards.
 
   Args:
     run: whose other files are written.
@@ -160,18 +176,6 @@ def read_finished(run: RunDir) -> dict[str, Any] | None:
     return None
   found: dict[str, Any] = json.loads(run.finished.read_text())
   return found
-
-
-def open_existing(path: str) -> RunDir:
-  """The folder of a run that was made before.
-
-  Raises:
-    ValueError: if there is no run in `path`.
-  """
-  run = RunDir(pathlib.Path(path))
-  if not run.manifest.is_file():
-    raise ValueError(f'{path} holds no run: it has no {MANIFEST}.')
-  return run
 
 
 def _free(parent: pathlib.Path, name: str) -> pathlib.Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlfb_jax.bin import evaluate
-from rlfb_jax.training import export
+from rlfb_jax.training import export, returns
 
 TASK = 'cartpole_balance'
 DS, DA, SEEDS = 5, 1, 3
@@ -39,7 +39,9 @@ def test_it_measures_and_films(run, capsys, monkeypatch):
   assert said.count('over 2 episodes') == SEEDS
   assert 'over 3 policies' in said
   assert 'no clip: off-screen OpenGL is not available' in said
-  record = json.loads((run / 'report' / 'evaluation.json').read_text())
+  (path,) = (run / 'report').iterdir()
+  assert path.name == f'evaluation-{TASK}-0.json'
+  record = json.loads(path.read_text())
   returns = np.array(record['returns'])
   assert returns.shape == (SEEDS, 2)
   # Standing still balances longest; pushing to a side is worse, and the clip shows
@@ -47,6 +49,22 @@ def test_it_measures_and_films(run, capsys, monkeypatch):
   assert returns[1].mean() > max(returns[0].mean(), returns[2].mean())
   median = int(np.argsort(returns.mean(1))[1])
   assert f'policy {median}: no clip' in said
+
+
+def test_what_the_run_found_itself_is_left_alone(run):
+  own = run / 'report' / returns.FILE
+  returns.save(own, TASK, 0, np.zeros((SEEDS, 3)))
+  before = own.read_bytes()
+  flags = ['--num_episodes=1', '--engine=native', '--clip=false']
+  for more in ([], ['--seed=7'], ['--task=cartpole_swingup']):
+    evaluate.main([f'--run={run}', *flags, *more])
+  assert own.read_bytes() == before
+  assert {path.name for path in own.parent.iterdir()} == {
+    returns.FILE,
+    f'evaluation-{TASK}-0.json',
+    f'evaluation-{TASK}-7.json',
+    'evaluation-cartpole_swingup-0.json',
+  }
 
 
 @pytest.mark.parametrize(

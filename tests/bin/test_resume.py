@@ -128,10 +128,18 @@ def test_other_rows_are_refused(cut):
     launch.start_or_resume(config, env, plain_rows(config)[:1])
 
 
-def test_flags_that_change_no_bit_may_differ(cut):
+def test_flags_that_change_no_bit_may_differ(whole, cut, capsys):
   free = ('--checkpoint_minutes=none', '--checkpoint_interval=0', '--num_threads=1')
   train.main([f'--run_dir={cut}', '--resume', *free])
   assert (cut / 'finished.json').is_file()
+  # Nothing more is saved; what was saved before counts nevertheless.
+  assert 'goes on from step 64' in capsys.readouterr().err
+  sessions = json.loads((cut / 'manifest.json').read_text())['sessions']
+  assert [session['env_steps'] for session in sessions] == [0, 64]
+  assert max(kill_runs.saves(cut)[0]) == 64
+  ours, theirs = metrics.read(cut), metrics.read(whole)
+  assert len(ours['env_steps']) == 4
+  np.testing.assert_array_equal(ours['policy_loss'], theirs['policy_loss'])
 
 
 def test_another_mesh_is_taken_and_told(cut):

@@ -5,15 +5,17 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from experiments import outcomes
 from rlfb_jax.bin import sweep, sweep_job, train
 from rlfb_jax.sweeps.folder import JobFolder, State
-from rlfb_jax.training import export, metrics, run
+from rlfb_jax.training import export, metrics, returns, run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCHEDULERS = ROOT / 'experiments' / 'schedulers'
@@ -144,9 +146,23 @@ def test_a_job_leaves_a_run_that_tells_its_rows(finished):
     {'seed': s, 'flags': f} for s, f in zip((0, 1, 0, 1), rates, strict=True)
   ]
   assert metrics.read(folder.root)['policy_loss'].shape == (2, 4)
-  returns = json.loads((folder.root / 'report' / 'evaluation.json').read_text())
-  assert np.shape(returns['returns']) == (4, 2)
+  evaluation = json.loads((folder.root / 'report' / 'evaluation.json').read_text())
+  assert np.shape(evaluation['returns']) == (4, 2)
   assert export.load_policy(folder.root).num_seeds == 4
+
+
+def test_tables_take_no_evaluation_but_the_jobs_own(finished, tmp_path):
+  _, out, folder = finished
+  copy = tmp_path / 'sweep'
+  shutil.copytree(out, copy)
+  first, second = outcomes.read(copy, 'x', ['ppo_learning_rate'])
+  path = copy / folder.root.name / 'report' / returns.FILE
+  found = np.asarray(json.loads(path.read_text())['returns'])
+  for outcome, rows in ((first, found[:2]), (second, found[2:])):
+    np.testing.assert_allclose(outcome.evaluation, rows.mean(axis=1), atol=0.01)
+  returns.save(path, 'probe_choice', 0, found)
+  with pytest.raises(ValueError, match='not the evaluation of the run itself'):
+    outcomes.read(copy, 'x', ['ppo_learning_rate'])
 
 
 def test_a_second_start_does_nothing(finished, capsys):

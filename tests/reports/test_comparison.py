@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rlfb_jax.reports import comparison, records, reward_figures
+from rlfb_jax.training import returns
 from tests.reports.fake_runs import write_run
 
 
@@ -131,6 +132,64 @@ def test_an_unfinished_run_and_an_unreadable_one_are_named(tmp_path):
   assert 'b cannot be read and is left out: line 1 of ' in said
   assert 'metrics.jsonl cannot be read; take it out' in said
   assert 'it stopped before it had written any metrics' in said
+
+
+@pytest.mark.parametrize(
+  ('flags', 'length'),
+  [
+    ({'method': 'rbrl'}, ' of 4,000,000'),
+    ({'method': 'pebble'}, ' of 1,000,000'),
+    ({'method': 'rbrl', 'agent': 'sac'}, ' of 1,000,000'),
+    ({'method': 'one_of_long_ago'}, ''),
+  ],
+)
+def test_an_unfinished_run_of_the_published_length_is_named(tmp_path, flags, length):
+  write_run(tmp_path / 'a', finished=False, total_env_steps=0, **flags)
+  write_run(tmp_path / 'b', method='ppo', total_env_steps=0)
+  (said, *_) = compare(tmp_path).problems
+  assert said == f'a is not complete: it is at 1,000{length} steps (seeds 0-2).'
+
+
+def test_an_evaluation_of_another_task_is_left_out_and_named(tmp_path):
+  run = write_run(tmp_path / 'a')
+  path = run / 'report' / returns.FILE
+  found = np.full((3, 2), 7.0)
+  returns.save(path, 'walker_walk', 0, found)
+  c = compare(tmp_path)
+  np.testing.assert_allclose(c.cells['walker_walk', 'rbrl'].evaluation, [7, 7, 7])
+  assert c.problems == ()
+  for task, seed in (('walker_run', 0), ('walker_walk', 3)):
+    returns.save(path, task, seed, found)
+    c = compare(tmp_path)
+    assert c.cells['walker_walk', 'rbrl'].evaluation is None
+    (said,) = c.problems
+    assert said == (
+      f'The evaluation of a is left out: {path} is not the evaluation of the run'
+      f' itself, task=walker_walk seed=0; name it evaluation-{task}-{seed}.json.'
+    )
+
+
+@pytest.mark.parametrize(
+  ('values', 'score'),
+  [
+    # The last tenth of ten or twenty lines.
+    (9 * [1.0] + [5.0], 5.0),
+    (17 * [1.0] + [2.0, 4.0, 8.0], 6.0),
+    (17 * [1.0] + [2.0, 4.0, np.nan], 4.0),
+    # Twice that.
+    (16 * [1.0] + [2.0, 4.0, np.nan, np.nan], 3.0),
+    (16 * [1.0] + 4 * [np.nan], np.nan),
+    # Few lines.
+    ([1.0, 3.0, 8.0], 8.0),
+    ([1.0, 3.0, 8.0, np.nan], 4.0),
+    ([1.0, 3.0, 8.0, 8.0, np.nan], np.nan),
+    (3 * [np.nan], np.nan),
+  ],
+)
+def test_what_a_final_score_is_the_mean_of(values, score):
+  steps = 100 * np.arange(1, len(values) + 1)
+  found = comparison.final_scores(steps, np.array(values)[:, None])
+  np.testing.assert_allclose(found, [score])
 
 
 def test_jobs_of_a_sweep_that_nobody_started_are_named(tmp_path):

@@ -225,6 +225,19 @@ def test_what_is_damaged_is_passed_over_with_a_sentence(opened, damage):
   assert opened().restore(jax.eval_shape(make)).clock.env_steps == 30
 
 
+def test_what_is_damaged_on_another_host_alone_is_said_to_be(opened, monkeypatch):
+  fill(opened, steps=(10, 20))
+  others = iter([True, False, False])  # Of 20, of 10, and when all are waited for.
+  monkeypatch.setattr(
+    checkpoint_lib.hosts, 'anywhere', lambda flag: next(others) or flag
+  )
+  assert step_of(opened().restore(jax.eval_shape(make))) == 10
+  assert opened.said == [
+    f'checkpoint 20 in {opened.folder} is damaged: on another host.',
+    'going on from checkpoint 10 instead.',
+  ]
+
+
 def test_a_flipped_bit_anywhere_is_found_or_harmless(opened):
   fill(opened, steps=(10,))
   whole = bits(opened().restore(jax.eval_shape(make)).state)

@@ -78,6 +78,22 @@ def test_seeds_start_alike_and_differ_by_policy():
     np.testing.assert_allclose(row, _expected(env, key, 30, action))
 
 
+def test_episodes_can_be_looked_at_as_they_are_played():
+  env, key = CounterEnv(), jax.random.key(5)
+  returns, (positions, rewards) = evaluate.play(
+    env,
+    _act,
+    0.5,
+    key,
+    20,
+    lambda before, action, after: (before.obs, after.env_reward),
+  )
+  np.testing.assert_array_equal(returns, evaluate.evaluate(env, _act, 0.5, key, 20))
+  assert positions.shape == (LENGTH, 20, 1)
+  np.testing.assert_array_equal(rewards, positions[..., 0] + 0.5)
+  np.testing.assert_array_equal(positions[0], 0.0)
+
+
 def test_a_recording_shows_the_start_and_every_step():
   env = CounterEnv()
   key = next(

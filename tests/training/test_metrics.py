@@ -145,5 +145,20 @@ def test_events_hold_the_mean_over_finite_seeds(run, monkeypatch):
     monkeypatch.setattr(writer._events, 'scalar', lambda *record: events.append(record))
     writer.write(7, {'r': jnp.array([1.0, 3.0, jnp.nan]), 'phase': 'x', 'bad': np.nan})
   assert events[0] == ('r', 2.0, 7)
-  assert events[1:3] == [('seed_0/r', 1.0, 7), ('seed_1/r', 3.0, 7)]
-  assert {name for name, _, _ in events} == {'r', *(f'seed_{i}/r' for i in range(3))}
+  # Nobody has said what the rows are.
+  assert events[1:3] == [('row_0/r', 1.0, 7), ('row_1/r', 3.0, 7)]
+  assert {name for name, _, _ in events} == {'r', *(f'row_{i}/r' for i in range(3))}
+
+
+def test_events_of_rows_are_called_by_seed_and_flags(tmp_path, monkeypatch):
+  rows = [run_dir.Row(100, {}), run_dir.Row(101, {'kl_beta': 0.3})]
+  run = run_dir.create(str(tmp_path / 'r'), 'x', rows=rows)
+  events = []
+  with metrics.MetricsWriter(run) as writer:
+    monkeypatch.setattr(writer._events, 'scalar', lambda *record: events.append(record))
+    writer.write(7, {'r': jnp.array([1.0, 3.0])})
+  assert events == [
+    ('r', 2.0, 7),
+    ('seed_100/r', 1.0, 7),
+    ('seed_101-kl_beta_0.3/r', 3.0, 7),
+  ]

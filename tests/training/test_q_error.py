@@ -51,7 +51,7 @@ def test_true_values_of_a_constant_reward_have_no_raw_error():
     return jnp.full(obs.shape[:-1], critics)
 
   def measure(value):
-    return q_error.measure_q_error(
+    _, error = q_error.measure_q_error(
       env,
       lambda policy, obs: jnp.zeros((obs.shape[0], env.action_size)),
       true_value,
@@ -61,6 +61,7 @@ def test_true_values_of_a_constant_reward_have_no_raw_error():
       4,
       0.9,
     )
+    return error
 
   assert float(measure(1.0).raw) == pytest.approx(0.0, abs=1e-6)
   assert float(measure(3.0).raw) == pytest.approx(4.0, abs=1e-5)

@@ -19,7 +19,6 @@ def test_a_new_run_has_flags_and_manifest(tmp_path):
   for folder in (run.tensorboard, run.policy, run.report):
     assert folder.is_dir()
     assert folder.parent == tmp_path / 'a' / 'b'
-  assert run_dir.open_existing(str(run.root)).root == run.root
 
 
 def test_a_run_is_never_written_over(tmp_path):
@@ -40,8 +39,6 @@ def test_places_that_cannot_be_are_one_sentence(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(ValueError, match=r'cannot be made \('):
     run_dir.create(str(tmp_path / 'file'), 'x')
-  with pytest.raises(ValueError, match='holds no run'):
-    run_dir.open_existing(str(tmp_path))
 
 
 def test_the_manifest_says_with_what_and_not_where():
@@ -90,6 +87,23 @@ def test_a_run_tells_its_rows_and_that_it_is_complete(tmp_path):
   run_dir.write_finished(run, env_steps=64, seconds=1.5)
   assert run_dir.read_finished(run) == {'env_steps': 64, 'seconds': 1.5}
   assert not list(run.root.glob('*.new'))
+
+
+@pytest.mark.parametrize(
+  ('rows', 'names'),
+  [
+    ([(100, {}), (101, {})], ['seed_100', 'seed_101']),
+    (
+      [(3, {}), (3, {'b': 1e-05, 'a': 'x,y/z'})],
+      ['seed_3', 'seed_3-a_x_y_z-b_1e-05'],
+    ),
+    ([(3, {}), (4, {'a': 1, 'b': 2, 'c': 3})], ['row_0', 'row_1']),
+    ([(3, {'a': 'x,y'}), (3, {'a': 'x;y'})], ['row_0', 'row_1']),
+    ([], []),
+  ],
+)
+def test_rows_have_short_names_that_are_their_own(rows, names):
+  assert run_dir.row_names([run_dir.Row(*row) for row in rows]) == names
 
 
 def test_the_manifest_lists_sessions_and_what_is_new_in_them(tmp_path):
