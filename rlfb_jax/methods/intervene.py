@@ -71,7 +71,7 @@ def make_intervention(
     rewards = reward(feedback, experience.obs, experience.action)
     assert feedback.boundaries is not None
     predicted = predict_classes(feedback.boundaries, rewards, segment_steps)
-    return repulsion.gate(classes, predicted, jnp.ones(predicted.shape, bool))
+    return repulsion.gate(classes, predicted)
 
   def regulariser(
     feedback: FeedbackState, agent: ppo.PPOState, experience: Experience
@@ -114,15 +114,12 @@ def make_intervention(
   def shape_rewards(feedback: FeedbackState, experience: Experience) -> jax.Array:
     assert repulsion.shape_rewards is not None
     classes = live_classes(feedback, experience)
-    return repulsion.shape_rewards(classes, experience.obs, experience.action, None)
+    return repulsion.shape_rewards(classes, experience.obs, experience.action)
 
-  def shape_advantages(
-    feedback: FeedbackState, agent: ppo.PPOState, experience: Experience
-  ) -> jax.Array:
-    del agent
+  def shape_advantages(feedback: FeedbackState, experience: Experience) -> jax.Array:
     assert repulsion.shape_advantages is not None
     classes = live_classes(feedback, experience)
-    bonus = repulsion.shape_advantages(classes, experience.obs, experience.action, None)
+    bonus = repulsion.shape_advantages(classes, experience.obs, experience.action)
     # Advantages have unit deviation; the bonus keeps to the same budget as a
     # gradient of the term would.
     spread = jnp.std(bonus)

@@ -98,9 +98,7 @@ def make_off_policy_intervention(
   ) -> jax.Array:
     assert repulsion.shape_rewards is not None
     behaviour = recent.obs, recent.action
-    return repulsion.shape_rewards(
-      live(state), batch.obs, batch.action, None, behaviour
-    )
+    return repulsion.shape_rewards(live(state), batch.obs, batch.action, behaviour)
 
   def gated(state: FeedbackState) -> FeedbackState:
     if repulsion.gate is None:
@@ -110,7 +108,7 @@ def make_off_policy_intervention(
     newest = archive_lib.latest(state.archive, state.archive.rollout_steps)
     rewards = feedback.reward(state, newest.obs, newest.action)
     predicted = predict_classes(state.boundaries, rewards, segment_steps)
-    classes = repulsion.gate(state.classes, predicted, jnp.ones(predicted.shape, bool))
+    classes = repulsion.gate(state.classes, predicted)
     return state.replace(classes=classes)
 
   def diagnose(

@@ -112,7 +112,7 @@ def make_on_policy(
         if parts.shape_rewards is not None:
           rewards = rewards + parts.shape_rewards(context, experience)
         if parts.shape_advantages is not None:
-          shaping = parts.shape_advantages(context, agent, experience)
+          shaping = parts.shape_advantages(context, experience)
         if parts.regulariser is not None:
           regulariser = parts.regulariser(context, agent, experience)
       return ppo.update(

@@ -71,7 +71,7 @@ class Intervention(NamedTuple):
 
   Attributes:
     shape_rewards: `(feedback, experience) -> [T, N]`, added to the rewards.
-    shape_advantages: `(feedback, agent, experience) -> [T, N]`, added to the
+    shape_advantages: `(feedback, experience) -> [T, N]`, added to the
       standardised advantages.
     regulariser: `(feedback, agent, experience) -> Regulariser`.
     diagnose: `(feedback, agent) -> (feedback, metrics)`, after each chunk.
