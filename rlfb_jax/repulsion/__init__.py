@@ -2,13 +2,12 @@
 
 from rlfb_jax.repulsion.budget import fade, limit_gradient, saturated_share
 from rlfb_jax.repulsion.diagnostics import abort_rule
-from rlfb_jax.repulsion.options import PRESETS, RepulsionOptions, preset
+from rlfb_jax.repulsion.options import RepulsionOptions
 from rlfb_jax.repulsion.policy import Policy, PolicyBatch
 from rlfb_jax.repulsion.records import ClassStatistics
 from rlfb_jax.repulsion.term import Repulsion, make_repulsion
 
 __all__ = [
-  'PRESETS',
   'ClassStatistics',
   'Policy',
   'PolicyBatch',
@@ -18,6 +17,5 @@ __all__ = [
   'fade',
   'limit_gradient',
   'make_repulsion',
-  'preset',
   'saturated_share',
 ]

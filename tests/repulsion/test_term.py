@@ -1,4 +1,4 @@
-"""The composed term: presets, masks, gates, budget, seeds."""
+"""The composed term: openings, masks, gates, budget, seeds."""
 
 import dataclasses
 
@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import toy
 
+from rlfb_jax.bin import launch
 from rlfb_jax.repulsion import (
-  PRESETS,
   PolicyBatch,
   RepulsionOptions,
   limit_gradient,
   make_repulsion,
-  preset,
 )
 from rlfb_jax.repulsion.records import ClassStatistics
 
@@ -49,23 +48,8 @@ def test_modes_reach_the_agent_through_their_own_opening_only() -> None:
   assert none.regulariser is None
 
 
-def test_presets_are_those_published() -> None:
-  literal, hpml = preset('paper_literal'), preset('hpml_code')
-  assert (literal.kl_scope, literal.bound, literal.beta) == ('joint', 'identity', 1)
-  assert literal.sigma_grad
-  assert literal.shrinkage == 1e-3
-  assert (hpml.kl_scope, hpml.bound, hpml.beta) == ('joint', 'logsum', 1)
-  assert hpml.statistics_steps == 'first_step'
-  assert hpml.weights == 'hpml'
-  assert (hpml.jitter, hpml.shrinkage, hpml.min_segments) == (1e-6, 0, 7)
-  for name in PRESETS:
-    make_repulsion(preset(name), toy.policy, 4, 3, 1)
-  with pytest.raises(ValueError, match='hpml_code'):
-    preset('hmpl_code')
-
-
 def test_the_public_code_has_a_value_but_no_gradient() -> None:
-  repulsion, stats = toy.two_class_setup(preset('hpml_code'))
+  repulsion, stats = toy.two_class_setup(launch.parse(['--preset=hpml_code']).kl)
   assert repulsion.regulariser is None
   value, slope = jax.jit(jax.value_and_grad(repulsion.value))(
     toy.start(), stats, _batch(), jax.random.key(2)
