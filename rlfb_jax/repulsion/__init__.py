@@ -1,6 +1,11 @@
 """Repulsion from badly rated behaviour (RbRL-KL), as a term for any actor."""
 
-from rlfb_jax.repulsion.budget import fade, limit_gradient, saturated_share
+from rlfb_jax.repulsion.budget import (
+  fade,
+  join_gradients,
+  limit_gradient,
+  saturated_share,
+)
 from rlfb_jax.repulsion.diagnostics import abort_rule
 from rlfb_jax.repulsion.options import RepulsionOptions
 from rlfb_jax.repulsion.policy import Policy, PolicyBatch
@@ -15,6 +20,7 @@ __all__ = [
   'RepulsionOptions',
   'abort_rule',
   'fade',
+  'join_gradients',
   'limit_gradient',
   'make_repulsion',
   'saturated_share',

@@ -126,7 +126,7 @@ class RepulsionOptions(Options):
   )
   approx_kl_gate: float = option(
     0.05,
-    'PPO: the term is off for the rest of an iteration once the approximate '
+    'PPO: the term is left out of minibatches on which the approximate '
     'KL(old || new) of the policy exceeds this many nats.',
     above=0.0,
     sweep=True,
