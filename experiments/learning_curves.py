@@ -22,6 +22,7 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+import published
 from curves import Curve, plot, random_return
 
 from rlfb_jax.bin import launch
@@ -137,9 +138,9 @@ TRUTH = Group(
 GROUPS = {'ratings': RATINGS, 'pairs': PAIRS, 'truth': TRUTH}
 PAPER_STEPS = 4_000_000
 
-# Authors' plot of walker-walk at 4M steps (Dev1nW/Simplified-Rating-and-Preference-RL,
-# `Demos/Walker.png`, read off it to within 10).
-PUBLISHED = {'walker_walk': {'PPO at 4M, published plot': 885.0}}
+PUBLISHED = {
+  'walker_walk': {'PPO at 4M, published plot': published.RBRL_PLOT['ppo'].mean}
+}
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:

@@ -158,9 +158,3 @@ def cholesky_solve(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
   """
   chol, inverses = _blocked_cholesky(a)
   return chol, _substitute(chol, inverses, b, transposed=False)
-
-
-def log_det(chol: jax.Array) -> jax.Array:
-  """`ln det(L L^T)`, [...], of the factor L [..., d, d]."""
-  diagonal = jnp.diagonal(chol, axis1=-2, axis2=-1)
-  return 2 * jnp.sum(jnp.log(diagonal), axis=-1)

@@ -4,7 +4,7 @@ A network is a tuple of layers, `Layer(kernel, bias)`, so that an ensemble is th
 same tuple with one more leading axis, and an export is a list of arrays.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -12,8 +12,6 @@ import jax.numpy as jnp
 
 from rlfb_jax.core.mesh import split_rows
 from rlfb_jax.core.types import Activation, Key
-
-Initializer = Callable[..., jax.Array]
 
 
 class Layer(NamedTuple):

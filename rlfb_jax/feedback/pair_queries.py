@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from rlfb_jax.core.types import Key
 from rlfb_jax.feedback.k_center import farthest_first
 from rlfb_jax.feedback.pairs import Candidates
-from rlfb_jax.feedback.preferences import PreferenceStore, usable_preferences
+from rlfb_jax.feedback.preferences import PreferenceStore
 from rlfb_jax.feedback.queries import EnsembleReward
+from rlfb_jax.feedback.rows import usable_labels
 
 
 class Asked(NamedTuple):
@@ -45,7 +46,7 @@ def pair_features(pair: Candidates) -> jax.Array:
 def asked_so_far(store: PreferenceStore) -> Asked:
   """The context of a strategy, from all answers collected."""
   pairs = Candidates(store.first, store.second)
-  return Asked(pair_features(pairs), usable_preferences(store))
+  return Asked(pair_features(pairs), usable_labels(store))
 
 
 def member_logits(ensemble_r_hat: EnsembleReward, candidates: Candidates) -> jax.Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from rlfb_jax.feedback import rows as rows_lib
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.rows import SCRIPTED, Answers, usable
+from rlfb_jax.feedback.rows import SCRIPTED, Answers
 
 
 class PreferenceStore(Answers):
@@ -111,14 +111,3 @@ def append(
       env_steps=env_steps,
     ),
   )
-
-
-def usable_preferences(store: PreferenceStore) -> jax.Array:
-  """Rows that hold an answer, [C] bool."""
-  return usable(store)
-
-
-def preference_counts(store: PreferenceStore) -> jax.Array:
-  """Usable labels for the first, for the second, and for neither, [3] int32."""
-  kinds = jnp.stack([store.label < 0.5, store.label > 0.5, store.label == 0.5])
-  return jnp.sum(kinds & usable_preferences(store), axis=1, dtype=jnp.int32)

@@ -83,7 +83,7 @@ def more_answers(
   }
 
 
-def usable(store: Answers) -> jax.Array:
+def usable_labels(store: Answers) -> jax.Array:
   """Rows that hold an answer, [C] bool."""
   return (jnp.arange(store.skipped.shape[0]) < store.count) & ~store.skipped
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from rlfb_jax.feedback import rows as rows_lib
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.rows import SCRIPTED, Answers, usable
+from rlfb_jax.feedback.rows import SCRIPTED, Answers, usable_labels
 
 
 class RatingStore(Answers):
@@ -101,11 +101,6 @@ def append(
       env_steps=env_steps,
     ),
   )
-
-
-def usable_labels(store: RatingStore) -> jax.Array:
-  """Rows that hold an answer, [C] bool."""
-  return usable(store)
 
 
 def class_histogram(store: RatingStore, num_classes: int) -> jax.Array:

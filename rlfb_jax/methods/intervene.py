@@ -13,15 +13,15 @@ from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.methods.collect import Experience
 from rlfb_jax.methods.feedback import FeedbackState, predict_classes
 from rlfb_jax.methods.parts import Intervention
+from rlfb_jax.methods.watch import live_classes, watch
 from rlfb_jax.repulsion import (
   ClassStatistics,
   Policy,
   PolicyBatch,
   Repulsion,
   RepulsionOptions,
-  abort_rule,
   fade,
-  limit_gradient,
+  join_gradients,
   saturated_share,
 )
 from rlfb_jax.repulsion.policy import unsquash
@@ -62,21 +62,19 @@ def make_intervention(
     segment_steps: H, the length at which classes are predicted.
   """
 
-  def live_classes(feedback: FeedbackState, experience: Experience) -> ClassStatistics:
-    classes = feedback.classes
-    assert classes is not None
-    classes = classes.replace(mask=classes.mask & feedback.repelling)
+  def gated_classes(feedback: FeedbackState, experience: Experience) -> ClassStatistics:
+    classes = live_classes(feedback)
     if repulsion.gate is None:
       return classes
     rewards = reward(feedback, experience.obs, experience.action)
     assert feedback.boundaries is not None
     predicted = predict_classes(feedback.boundaries, rewards, segment_steps)
-    return repulsion.gate(classes, predicted, jnp.ones(predicted.shape, bool))
+    return repulsion.gate(classes, predicted)
 
   def regulariser(
     feedback: FeedbackState, agent: ppo.PPOState, experience: Experience
   ) -> Regulariser:
-    classes = live_classes(feedback, experience)
+    classes = gated_classes(feedback, experience)
     flat = jax.tree.map(
       lambda x: x.reshape(-1, *x.shape[2:]),
       (experience.obs, experience.pre_tanh, experience.log_prob),
@@ -98,31 +96,23 @@ def make_intervention(
       approx_kl: jax.Array,
       signal_norm: jax.Array | None = None,
     ) -> tuple[Params, Metrics]:
-      if options.gradient_budget_reference == 'minibatch':
-        signal_norm = None
-      limited, metrics = limit_gradient(term, rl, options.gradient_budget, signal_norm)
-      # The term lies outside PPO's clip. Past this divergence from the policy that
-      # collected the data it rests, and the reward alone goes on as in RbRL.
+      # The term lies outside PPO's clip. On minibatches past this divergence from the
+      # policy that collected the data it rests: the reward alone goes on as in RbRL.
       within = (approx_kl <= options.approx_kl_gate).astype(jnp.float32)
-      # After the limit: before it, the budget would make up for what has faded.
-      strength = within * room
-      joined = jax.tree.map(lambda a, b: a + strength * b, rl, limited)
+      joined, metrics = join_gradients(rl, term, options, within * room, signal_norm)
       return joined, metrics | {'kl/gate_open': within, 'kl/room': room}
 
     return Regulariser(loss, combine, options.refresh_every)
 
   def shape_rewards(feedback: FeedbackState, experience: Experience) -> jax.Array:
     assert repulsion.shape_rewards is not None
-    classes = live_classes(feedback, experience)
-    return repulsion.shape_rewards(classes, experience.obs, experience.action, None)
+    classes = gated_classes(feedback, experience)
+    return repulsion.shape_rewards(classes, experience.obs, experience.action)
 
-  def shape_advantages(
-    feedback: FeedbackState, agent: ppo.PPOState, experience: Experience
-  ) -> jax.Array:
-    del agent
+  def shape_advantages(feedback: FeedbackState, experience: Experience) -> jax.Array:
     assert repulsion.shape_advantages is not None
-    classes = live_classes(feedback, experience)
-    bonus = repulsion.shape_advantages(classes, experience.obs, experience.action, None)
+    classes = gated_classes(feedback, experience)
+    bonus = repulsion.shape_advantages(classes, experience.obs, experience.action)
     # Advantages have unit deviation; the bonus keeps to the same budget as a
     # gradient of the term would.
     spread = jnp.std(bonus)
@@ -133,8 +123,6 @@ def make_intervention(
   def diagnose(
     feedback: FeedbackState, agent: ppo.PPOState
   ) -> tuple[FeedbackState, Metrics]:
-    classes = feedback.classes
-    assert classes is not None
     newest = archive_lib.latest(feedback.archive, rollout_steps)
     obs, action = (x.reshape(-1, x.shape[-1]) for x in (newest.obs, newest.action))
     stride = max(1, obs.shape[0] // options.kl_batch)
@@ -145,22 +133,7 @@ def make_intervention(
     log_prob = distributions.log_prob(raw_action, *policy(params, obs))
     batch = PolicyBatch(obs=obs, raw_action=raw_action, log_prob=log_prob)
     key = jax.random.fold_in(jax.random.key(_DIAGNOSTIC_KEY), feedback.env_steps)
-    metrics = repulsion.diagnose(params, classes, batch, key)
-    decision = abort_rule(
-      feedback.strikes,
-      metrics['policy/entropy'],
-      metrics['policy/saturation'],
-      action_size,
-    )
-    feedback = feedback.replace(
-      # Before there is anything to be pushed from, nothing can be its fault.
-      strikes=jnp.where(jnp.any(classes.mask), decision.strikes, 0),
-      repelling=feedback.repelling & ~decision.abort,
-    )
-    return feedback, metrics | {
-      'kl/value': repulsion.value(params, classes, batch, key),
-      'kl/repelling': feedback.repelling.astype(jnp.float32),
-    }
+    return watch(repulsion, feedback, params, batch, key, action_size)
 
   return Intervention(
     shape_rewards=shape_rewards if repulsion.shape_rewards else None,

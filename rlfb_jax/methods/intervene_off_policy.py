@@ -7,7 +7,6 @@ with the actions that it would take there now.
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions
 from rlfb_jax.agents.regulariser import Regulariser
@@ -16,14 +15,13 @@ from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.methods.feedback import FeedbackState, predict_classes
 from rlfb_jax.methods.off_policy_parts import OffPolicyIntervention
 from rlfb_jax.methods.parts import Feedback
+from rlfb_jax.methods.watch import live_classes, watch
 from rlfb_jax.repulsion import (
-  ClassStatistics,
   PolicyBatch,
   Repulsion,
   RepulsionOptions,
-  abort_rule,
   fade,
-  limit_gradient,
+  join_gradients,
   saturated_share,
 )
 
@@ -66,17 +64,14 @@ def make_off_policy_intervention(
     segment_steps: H, the length at which classes are predicted.
   """
 
-  def live(state: FeedbackState) -> ClassStatistics:
-    classes = state.classes
-    assert classes is not None
-    return classes.replace(mask=classes.mask & state.repelling)
-
   def regulariser(state: FeedbackState, recent: Transitions) -> Regulariser:
     room = fade(saturated_share(recent.action), options.saturation_limit)
 
     def loss(actor: Params, key: Key) -> tuple[jax.Array, Metrics]:
       assert repulsion.regulariser is not None
-      return repulsion.regulariser(actor, live(state), PolicyBatch(obs=recent.obs), key)
+      return repulsion.regulariser(
+        actor, live_classes(state), PolicyBatch(obs=recent.obs), key
+      )
 
     def combine(
       rl: Params,
@@ -85,10 +80,7 @@ def make_off_policy_intervention(
       signal_norm: jax.Array | None = None,
     ) -> tuple[Params, Metrics]:
       del approx_kl  # No trust region to leave.
-      if options.gradient_budget_reference == 'minibatch':
-        signal_norm = None
-      limited, metrics = limit_gradient(term, rl, options.gradient_budget, signal_norm)
-      joined = jax.tree.map(lambda a, b: a + room * b, rl, limited)
+      joined, metrics = join_gradients(rl, term, options, room, signal_norm)
       return joined, metrics | {'kl/room': room}
 
     return Regulariser(loss, combine, options.refresh_every)
@@ -99,7 +91,7 @@ def make_off_policy_intervention(
     assert repulsion.shape_rewards is not None
     behaviour = recent.obs, recent.action
     return repulsion.shape_rewards(
-      live(state), batch.obs, batch.action, None, behaviour
+      live_classes(state), batch.obs, batch.action, behaviour
     )
 
   def gated(state: FeedbackState) -> FeedbackState:
@@ -110,32 +102,16 @@ def make_off_policy_intervention(
     newest = archive_lib.latest(state.archive, state.archive.rollout_steps)
     rewards = feedback.reward(state, newest.obs, newest.action)
     predicted = predict_classes(state.boundaries, rewards, segment_steps)
-    classes = repulsion.gate(state.classes, predicted, jnp.ones(predicted.shape, bool))
+    classes = repulsion.gate(state.classes, predicted)
     return state.replace(classes=classes)
 
   def diagnose(
     state: FeedbackState, agent_state: Any, obs: jax.Array, key: Key
   ) -> tuple[FeedbackState, Metrics]:
-    assert state.classes is not None
     params = agent.actor_params(agent_state)
     batch = PolicyBatch(obs=obs)
-    metrics = repulsion.diagnose(params, state.classes, batch, key)
-    decision = abort_rule(
-      state.strikes,
-      metrics['policy/entropy'],
-      metrics['policy/saturation'],
-      action_size,
-    )
-    value = repulsion.value(params, state.classes, batch, key)
-    state = gated(state).replace(
-      # Before there is anything to be pushed from, nothing can be its fault.
-      strikes=jnp.where(jnp.any(state.classes.mask), decision.strikes, 0),
-      repelling=state.repelling & ~decision.abort,
-    )
-    return state, metrics | {
-      'kl/value': value,
-      'kl/repelling': state.repelling.astype(jnp.float32),
-    }
+    state, metrics = watch(repulsion, state, params, batch, key, action_size)
+    return gated(state), metrics
 
   return OffPolicyIntervention(
     shape_rewards=shape_rewards if repulsion.shape_rewards else None,

@@ -40,7 +40,7 @@ from rlfb_jax.methods.off_policy_parts import (
   replay_widths,
   transitions_of,
 )
-from rlfb_jax.methods.parts import Feedback
+from rlfb_jax.methods.parts import Feedback, make_propose
 from rlfb_jax.reward.novelty import init_novelty, novelty_reward
 
 RANDOM, EXPLORE, LEARN = 'random', 'explore', 'learn'
@@ -286,13 +286,6 @@ def make_off_policy(
     return relabel(state), metrics
 
   def make_session(feedback: Feedback) -> Session:
-    def propose(
-      state: OffPolicyState, strategies: PerKind
-    ) -> tuple[OffPolicyState, Any, Key]:
-      key, propose_key, teach_key = jax.random.split(state.key, 3)
-      queries = feedback.propose(state.feedback, propose_key, strategies)
-      return state.replace(key=key), queries, teach_key
-
     def absorb(
       state: OffPolicyState, queries: Any, answers: Any, wanted: PerKind
     ) -> tuple[OffPolicyState, Metrics]:
@@ -303,7 +296,9 @@ def make_off_policy(
       return relabel(state.replace(feedback=learned, key=key)), metrics
 
     return Session(
-      propose=propose, teach=feedback.teach, absorb=one_seed_at_a_time(absorb)
+      propose=make_propose(feedback),
+      teach=feedback.teach,
+      absorb=one_seed_at_a_time(absorb),
     )
 
   def diagnose(state: OffPolicyState) -> tuple[OffPolicyState, Metrics]:

@@ -29,7 +29,7 @@ from rlfb_jax.methods.collect import (
   track_episodes,
   true_reward,
 )
-from rlfb_jax.methods.parts import Exploration, Feedback, Intervention
+from rlfb_jax.methods.parts import Exploration, Feedback, Intervention, make_propose
 
 EXPLORE, LEARN = 'explore', 'learn'
 
@@ -112,7 +112,7 @@ def make_on_policy(
         if parts.shape_rewards is not None:
           rewards = rewards + parts.shape_rewards(context, experience)
         if parts.shape_advantages is not None:
-          shaping = parts.shape_advantages(context, agent, experience)
+          shaping = parts.shape_advantages(context, experience)
         if parts.regulariser is not None:
           regulariser = parts.regulariser(context, agent, experience)
       return ppo.update(
@@ -236,13 +236,6 @@ def make_diagnosis(
 def make_session(feedback: Feedback) -> Session:
   """The feedback's session on a whole run's state."""
 
-  def propose(
-    state: OnPolicyState, strategies: PerKind
-  ) -> tuple[OnPolicyState, Any, Key]:
-    key, propose_key, teach_key = jax.random.split(state.key, 3)
-    queries = feedback.propose(state.feedback, propose_key, strategies)
-    return state.replace(key=key), queries, teach_key
-
   def absorb(
     state: OnPolicyState, queries: Any, answers: Any, wanted: PerKind
   ) -> tuple[OnPolicyState, Metrics]:
@@ -258,7 +251,7 @@ def make_session(feedback: Feedback) -> Session:
     agent = state.agent.replace(params=params)
     return state.replace(feedback=learned, agent=agent, key=key), metrics
 
-  return Session(propose=propose, teach=feedback.teach, absorb=absorb)
+  return Session(propose=make_propose(feedback), teach=feedback.teach, absorb=absorb)
 
 
 def rollout_of(experience: Experience) -> ppo.Rollout:

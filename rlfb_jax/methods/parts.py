@@ -64,6 +64,19 @@ class Feedback(NamedTuple):
   quality: Callable[[Any], Metrics]
 
 
+def make_propose(
+  feedback: Feedback,
+) -> Callable[[Any, PerKind], tuple[Any, Any, Key]]:
+  """`Session.propose` on a run's state, which has a `key` and a `feedback`."""
+
+  def propose(state: Any, strategies: PerKind) -> tuple[Any, Any, Key]:
+    key, propose_key, teach_key = jax.random.split(state.key, 3)
+    queries = feedback.propose(state.feedback, propose_key, strategies)
+    return state.replace(key=key), queries, teach_key
+
+  return propose
+
+
 class Intervention(NamedTuple):
   """What a method does to the policy beside paying it; each part may be None.
 
@@ -71,7 +84,7 @@ class Intervention(NamedTuple):
 
   Attributes:
     shape_rewards: `(feedback, experience) -> [T, N]`, added to the rewards.
-    shape_advantages: `(feedback, agent, experience) -> [T, N]`, added to the
+    shape_advantages: `(feedback, experience) -> [T, N]`, added to the
       standardised advantages.
     regulariser: `(feedback, agent, experience) -> Regulariser`.
     diagnose: `(feedback, agent) -> (feedback, metrics)`, after each chunk.

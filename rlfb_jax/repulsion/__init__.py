@@ -1,14 +1,18 @@
 """Repulsion from badly rated behaviour (RbRL-KL), as a term for any actor."""
 
-from rlfb_jax.repulsion.budget import fade, limit_gradient, saturated_share
+from rlfb_jax.repulsion.budget import (
+  fade,
+  join_gradients,
+  limit_gradient,
+  saturated_share,
+)
 from rlfb_jax.repulsion.diagnostics import abort_rule
-from rlfb_jax.repulsion.options import PRESETS, RepulsionOptions, preset
+from rlfb_jax.repulsion.options import RepulsionOptions
 from rlfb_jax.repulsion.policy import Policy, PolicyBatch
 from rlfb_jax.repulsion.records import ClassStatistics
 from rlfb_jax.repulsion.term import Repulsion, make_repulsion
 
 __all__ = [
-  'PRESETS',
   'ClassStatistics',
   'Policy',
   'PolicyBatch',
@@ -16,8 +20,8 @@ __all__ = [
   'RepulsionOptions',
   'abort_rule',
   'fade',
+  'join_gradients',
   'limit_gradient',
   'make_repulsion',
-  'preset',
   'saturated_share',
 ]

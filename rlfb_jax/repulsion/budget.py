@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from rlfb_jax.core.types import Metrics, Params
+from rlfb_jax.repulsion.options import RepulsionOptions
 from rlfb_jax.repulsion.policy import SATURATED
 
 
@@ -49,6 +50,35 @@ def limit_gradient(
     'kl/gradient_scale': scale,
     'kl/gradient_dropped': 1 - finite.astype(jnp.float32),
   }
+
+
+def join_gradients(
+  rl_gradient: Params,
+  kl_gradient: Params,
+  options: RepulsionOptions,
+  strength: jax.Array,
+  signal_norm: jax.Array | None,
+) -> tuple[Params, Metrics]:
+  """The RL gradient with what the budget leaves of the repulsion's added to it.
+
+  Args:
+    rl_gradient: of the RL loss, by the actor's parameters.
+    kl_gradient: of the repulsion loss, by the same parameters.
+    options: the budget, and what it is a share of.
+    strength: factor of the push, [] in [0, 1].
+    signal_norm: see `limit_gradient`.
+
+  Returns:
+    The sum, and the metrics of `limit_gradient`.
+  """
+  if options.gradient_budget_reference == 'minibatch':
+    signal_norm = None
+  limited, metrics = limit_gradient(
+    kl_gradient, rl_gradient, options.gradient_budget, signal_norm
+  )
+  # After the limit: before it, the budget would make up for what has faded.
+  joined = jax.tree.map(lambda a, b: a + strength * b, rl_gradient, limited)
+  return joined, metrics
 
 
 def saturated_share(action: jax.Array) -> jax.Array:

@@ -17,7 +17,6 @@ from rlfb_jax.repulsion.policy import (
   PolicyBatch,
   distribution,
   squashed_entropy,
-  visited,
 )
 from rlfb_jax.repulsion.records import ClassStatistics
 
@@ -26,7 +25,9 @@ SATURATION_LIMIT = 0.9
 PATIENCE = 5
 
 
-def sampling_floor(d: int, class_rows: jax.Array, policy_rows: jax.Array) -> jax.Array:
+def sampling_floor(
+  d: int, class_rows: jax.Array, policy_rows: jax.Array | int
+) -> jax.Array:
   """KL between two Gaussian fits of the same law: `d (d + 3) / 4 (1/N + 1/B)` nats.
 
   A raw KL below this says nothing. Steps of one segment are correlated, so the
@@ -53,7 +54,7 @@ def diagnose(
     num_classes: n.
     params: of the actor.
     stats: of the classes, R = n + 1 rows.
-    batch: states of the current rollout; only `obs` and `mask` are read.
+    batch: states of the current rollout; only `obs` is read.
     key: noise of the re-sampled actions.
 
   Returns:
@@ -64,15 +65,13 @@ def diagnose(
     entries beyond 0.97), `policy/log_std`.
   """
   params, batch = jax.lax.stop_gradient((params, batch))
-  obs, mask = visited(batch)
-  weights = mask.astype(obs.dtype)
-  count = jnp.maximum(jnp.sum(weights), 1)
+  obs = batch.obs
   mean, log_std = distribution(policy, params, obs, sigma_grad=False)
   noise = jax.random.normal(key, mean.shape, mean.dtype)
   action = jnp.tanh(mean + jnp.exp(log_std) * noise)
 
   x = features(stats.whitening, obs, action)
-  centre, cov = weighted_moments(x, weights)
+  centre, cov = weighted_moments(x, jnp.ones(x.shape[0], x.dtype))
   cov = shrink(cov, options.shrinkage, options.jitter)
   parts = DIVERGENCES[options.direction](stats.gaussian, centre, cov, obs.shape[-1])
 
@@ -80,17 +79,14 @@ def diagnose(
     values = jnp.where(stats.mask & jnp.isfinite(values), values, 0)
     return fill(num_classes, values[:-1], jnp.nan)
 
-  def row_mean(values: jax.Array) -> jax.Array:
-    return jnp.sum(weights * values) / count
-
   return {
     'kl/state': by_class(parts.state),
     'kl/action': by_class(parts.action),
-    'kl/floor': by_class(sampling_floor(x.shape[-1], stats.num_rows, count)),
+    'kl/floor': by_class(sampling_floor(x.shape[-1], stats.num_rows, obs.shape[0])),
     'kl/segments': fill(num_classes, stats.num_segments[:-1], jnp.nan),
-    'policy/entropy': row_mean(squashed_entropy(mean, log_std, noise)),
-    'policy/saturation': row_mean(jnp.mean(jnp.abs(action) > SATURATED, axis=-1)),
-    'policy/log_std': row_mean(jnp.mean(log_std, axis=-1)),
+    'policy/entropy': jnp.mean(squashed_entropy(mean, log_std, noise)),
+    'policy/saturation': jnp.mean(jnp.mean(jnp.abs(action) > SATURATED, axis=-1)),
+    'policy/log_std': jnp.mean(jnp.mean(log_std, axis=-1)),
   }
 
 

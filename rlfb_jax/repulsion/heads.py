@@ -19,7 +19,6 @@ from rlfb_jax.repulsion.policy import (
   distribution,
   squashed_log_prob,
   unsquash,
-  visited,
 )
 from rlfb_jax.repulsion.records import ClassSamples, ClassStatistics, ConditionalHeads
 
@@ -151,10 +150,8 @@ def conditional_kl(
   num = rows.shape[0]
   if options.head_states == 'class':
     obs = _draw(options, stats, rows, key).obs
-    weights = jnp.ones(obs.shape[:2])
   else:
-    obs, mask = visited(batch)
-    obs, weights = obs[None], mask[None].astype(obs.dtype)
+    obs = batch.obs[None]
   mean, log_std = distribution(
     policy, params, obs.reshape(-1, obs.shape[-1]), options.sigma_grad
   )
@@ -166,4 +163,4 @@ def conditional_kl(
   )
   target = target + heads.offset[:, None]
   kl = normal_kl(target, heads.log_std[:, None], mean, log_std)
-  return jnp.sum(weights * kl, axis=-1) / jnp.maximum(jnp.sum(weights, axis=-1), 1)
+  return jnp.mean(kl, axis=-1)

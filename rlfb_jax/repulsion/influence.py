@@ -13,7 +13,6 @@ from rlfb_jax.repulsion.divergences import DIVERGENCES, distance
 from rlfb_jax.repulsion.features import features
 from rlfb_jax.repulsion.gaussian import influence, shrink, weighted_moments
 from rlfb_jax.repulsion.options import RepulsionOptions
-from rlfb_jax.repulsion.policy import keep, row_mask
 from rlfb_jax.repulsion.records import ClassStatistics, usable_rows
 
 
@@ -24,7 +23,6 @@ def class_influences(
   stats: ClassStatistics,
   obs: jax.Array,
   action: jax.Array,
-  mask: jax.Array | None,
   behaviour: tuple[jax.Array, jax.Array] | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Distances and the influence of each step on them; no gradients.
@@ -36,23 +34,19 @@ def class_influences(
     stats: of the classes.
     obs: raw observations of the steps that are paid, [B, ds].
     action: executed actions, [B, da].
-    mask: rows that count, [B] bool, or None.
     behaviour: observations and actions of the current behaviour, [M, ds] and [M, da],
       where the steps that are paid are not that themselves.
 
   Returns:
-    Distances [A]; psi [A, B], of mean 0 over the current behaviour, 0 on masked rows;
-    and which classes could be used, [A] bool: the others are 0 in both.
+    Distances [A]; psi [A, B], of mean 0 over the current behaviour; and which classes
+    could be used, [A] bool: the others are 0 in both.
   """
-  keep_row = row_mask(mask, obs)
   num_states = obs.shape[-1]
-  x = features(stats.whitening, keep(keep_row, obs), keep(keep_row, action))
-  x = jax.lax.stop_gradient(x)
-  if behaviour is None:
-    mean, cov = weighted_moments(x, keep_row.astype(x.dtype))
-  else:
+  x = jax.lax.stop_gradient(features(stats.whitening, obs, action))
+  current = x
+  if behaviour is not None:
     current = jax.lax.stop_gradient(features(stats.whitening, *behaviour))
-    mean, cov = weighted_moments(current, jnp.ones(current.shape[0], x.dtype))
+  mean, cov = weighted_moments(current, jnp.ones(current.shape[0], x.dtype))
   classes, usable = usable_rows(stats, rows)
 
   def distances(mean: jax.Array, shrunk: jax.Array) -> jax.Array:
@@ -67,7 +61,7 @@ def class_influences(
   )
   usable &= jnp.isfinite(u)
   u = jnp.where(usable, u, 0)
-  return u, jnp.where(keep_row & usable[:, None], psi, 0), usable
+  return u, jnp.where(usable[:, None], psi, 0), usable
 
 
 def bonus(
@@ -78,7 +72,6 @@ def bonus(
   stats: ClassStatistics,
   obs: jax.Array,
   action: jax.Array,
-  mask: jax.Array | None,
   clip: float | None,
   behaviour: tuple[jax.Array, jax.Array] | None = None,
 ) -> jax.Array:
@@ -87,11 +80,9 @@ def bonus(
   Args:
     weights: omega of the rows, [A]; masked and gated classes are dropped here.
     clip: bound of each |psi_i|, or None.
-    options, scope, rows, stats, obs, action, mask, behaviour: see `class_influences`.
+    options, scope, rows, stats, obs, action, behaviour: see `class_influences`.
   """
-  u, psi, usable = class_influences(
-    options, scope, rows, stats, obs, action, mask, behaviour
-  )
+  u, psi, usable = class_influences(options, scope, rows, stats, obs, action, behaviour)
   if clip is not None:
     psi = jnp.clip(psi, -clip, clip)
   live = usable & stats.gate[rows]

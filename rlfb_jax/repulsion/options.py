@@ -1,4 +1,4 @@
-"""Options of the KL repulsion, its published presets, and their cross-checks."""
+"""Options of the KL repulsion, and their cross-checks."""
 
 import dataclasses
 
@@ -126,7 +126,7 @@ class RepulsionOptions(Options):
   )
   approx_kl_gate: float = option(
     0.05,
-    'PPO: the term is off for the rest of an iteration once the approximate '
+    'PPO: the term is left out of minibatches on which the approximate '
     'KL(old || new) of the policy exceeds this many nats.',
     above=0.0,
     sweep=True,
@@ -151,41 +151,6 @@ class RepulsionOptions(Options):
     'heads_gaussian only: average over states of the class or of the policy.',
     choices=('class', 'policy'),
   )
-
-
-PRESETS: dict[str, dict[str, object]] = {
-  # The printed method taken at its word; expect the entropy to collapse.
-  'paper_literal': {
-    'kl_scope': 'joint',
-    'bound': 'identity',
-    'beta': 1.0,
-    'shrinkage': 1e-3,
-    'sigma_grad': True,
-  },
-  # The only public code (EvelynDRose/HPML_Final), whose term has no gradient.
-  'hpml_code': {
-    'kl_mode': 'logged_only',
-    'kl_scope': 'joint',
-    'bound': 'logsum',
-    'beta': 1.0,
-    'shrinkage': 0.0,
-    'jitter': 1e-6,
-    'weights': 'hpml',
-    'statistics_steps': 'first_step',
-    'min_segments': 7,
-  },
-}
-
-
-def preset(name: str) -> RepulsionOptions:
-  """The options of a published variant.
-
-  Raises:
-    ValueError: if there is no such preset.
-  """
-  if name not in PRESETS:
-    raise ValueError(f'kl preset {name!r} is not one of {", ".join(sorted(PRESETS))}.')
-  return dataclasses.replace(RepulsionOptions(), **PRESETS[name])  # type: ignore[arg-type]
 
 
 def check(options: RepulsionOptions, num_classes: Count) -> None:

@@ -14,7 +14,7 @@ from rlfb_jax.repulsion.divergences import DIVERGENCES, Parts, distance
 from rlfb_jax.repulsion.features import features
 from rlfb_jax.repulsion.gaussian import shrink, weighted_moments
 from rlfb_jax.repulsion.options import RepulsionOptions
-from rlfb_jax.repulsion.policy import Policy, PolicyBatch, distribution, visited
+from rlfb_jax.repulsion.policy import Policy, PolicyBatch, distribution
 from rlfb_jax.repulsion.records import ClassStatistics, usable_rows
 
 
@@ -64,7 +64,8 @@ def class_distances(
   key: Key,
 ) -> jax.Array:
   """Distance of the policy from each class asked for, [A]; see `divergences`."""
-  obs, mask = visited(batch)
+  obs = batch.obs
   action = sample_actions(policy, params, obs, key, options.sigma_grad)
-  parts = divergences(options, stats, rows, obs, action, mask.astype(obs.dtype))
+  weights = jnp.ones(obs.shape[0], obs.dtype)
+  parts = divergences(options, stats, rows, obs, action, weights)
   return distance(parts, options.direction, options.kl_scope)

@@ -30,29 +30,11 @@ class PolicyBatch(flax.struct.PyTreeNode):
     log_prob: log density of the Normal at `raw_action` under the policy that
       acted, without the tanh Jacobian (it cancels in the ratio), [B]; only for
       `kl_mode=ratio`.
-    mask: rows that count, [B] bool; None means all.
   """
 
   obs: jax.Array
   raw_action: jax.Array | None = None
   log_prob: jax.Array | None = None
-  mask: jax.Array | None = None
-
-
-def row_mask(mask: jax.Array | None, rows: jax.Array) -> jax.Array:
-  """The mask, or all ones where it is None, [B] bool."""
-  return jnp.ones(rows.shape[0], bool) if mask is None else mask.astype(bool)
-
-
-def keep(mask: jax.Array, rows: jax.Array) -> jax.Array:
-  """Rows [B, ...] with zeros where masked, so that hidden NaNs stay harmless."""
-  return jnp.where(mask.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0)
-
-
-def visited(batch: PolicyBatch) -> tuple[jax.Array, jax.Array]:
-  """States that count: observations, zero where masked [B, ds], and mask [B]."""
-  mask = row_mask(batch.mask, batch.obs)
-  return keep(mask, batch.obs), mask
 
 
 def distribution(

@@ -13,13 +13,7 @@ from rlfb_jax.core.types import Key, Params
 from rlfb_jax.repulsion.divergences import distance
 from rlfb_jax.repulsion.options import RepulsionOptions
 from rlfb_jax.repulsion.pathwise import divergences
-from rlfb_jax.repulsion.policy import (
-  Policy,
-  PolicyBatch,
-  distribution,
-  keep,
-  visited,
-)
+from rlfb_jax.repulsion.policy import Policy, PolicyBatch, distribution
 from rlfb_jax.repulsion.records import ClassStatistics
 
 
@@ -29,17 +23,15 @@ def importance_weights(
   params: Params,
   batch: PolicyBatch,
 ) -> jax.Array:
-  """`clip(pi / pi_old, 1/c, c)`, zero where masked, [B]; sg on sigma by default."""
+  """`clip(pi / pi_old, 1/c, c)`, [B]; sg on sigma by default."""
   if batch.raw_action is None or batch.log_prob is None:
     raise ValueError(
       'kl_mode=ratio needs raw_action and log_prob in the batch, but one is None.'
     )
-  obs, mask = visited(batch)
-  mean, log_std = distribution(policy, params, obs, options.sigma_grad)
-  log_prob = distributions.log_prob(keep(mask, batch.raw_action), mean, log_std)
-  log_ratio = jnp.where(mask, log_prob - batch.log_prob, 0)
+  mean, log_std = distribution(policy, params, batch.obs, options.sigma_grad)
+  log_ratio = distributions.log_prob(batch.raw_action, mean, log_std) - batch.log_prob
   limit = jnp.log(options.ratio_clip)
-  return jnp.exp(extrema.clip(log_ratio, -limit, limit)) * mask
+  return jnp.exp(extrema.clip(log_ratio, -limit, limit))
 
 
 def class_distances(
@@ -54,7 +46,6 @@ def class_distances(
   """Distance of the re-weighted steps from each class asked for, [A]."""
   del key  # Nothing is drawn: actions are those taken.
   weights = importance_weights(options, policy, params, batch)
-  obs, mask = visited(batch)
-  action = jnp.tanh(keep(mask, jnp.asarray(batch.raw_action)))
-  parts = divergences(options, stats, rows, obs, action, weights)
+  action = jnp.tanh(jnp.asarray(batch.raw_action))
+  parts = divergences(options, stats, rows, batch.obs, action, weights)
   return distance(parts, options.direction, options.kl_scope)

@@ -51,11 +51,11 @@ class Repulsion(NamedTuple):
     regulariser: `(actor_params, stats, batch, key) -> (loss, metrics)`, a loss to
       add to the minimised actor loss. None if nothing reaches the actor this way,
       so that the compiled program is that of plain RbRL.
-    shape_advantages: `(stats, obs [..., ds], action [..., da], mask [...] | None)
-      -> [...]`, to add to normalised advantages of the whole rollout.
+    shape_advantages: `(stats, obs [..., ds], action [..., da]) -> [...]`, to add to
+      normalised advantages of the whole rollout.
     shape_rewards: same arguments, and `behaviour` where the steps are not the current
       behaviour (see `influence`), to add to the learned reward of each step.
-    gate: `(stats, predicted_class [B], mask [B]) -> stats`, once an iteration.
+    gate: `(stats, predicted_class [B]) -> stats`, once an iteration.
     diagnose: `(actor_params, stats, batch, key) -> metrics`.
     value: `(actor_params, stats, batch, key) -> []`, the term beta sum w Phi as it
       stands, for logs; its gradient is zero.
@@ -66,7 +66,7 @@ class Repulsion(NamedTuple):
   regulariser: Regulariser | None
   shape_advantages: Shaper | None
   shape_rewards: Shaper | None
-  gate: Callable[[ClassStatistics, jax.Array, jax.Array], ClassStatistics] | None
+  gate: Callable[[ClassStatistics, jax.Array], ClassStatistics] | None
   diagnose: Callable[[Params, ClassStatistics, PolicyBatch, Key], Metrics]
   value: Callable[[Params, ClassStatistics, PolicyBatch, Key], jax.Array]
 
@@ -136,7 +136,6 @@ def make_shaper(
     stats: ClassStatistics,
     obs: jax.Array,
     action: jax.Array,
-    mask: jax.Array | None = None,
     behaviour: tuple[jax.Array, jax.Array] | None = None,
   ) -> jax.Array:
     lead = obs.shape[:-1]
@@ -148,7 +147,6 @@ def make_shaper(
       stats,
       obs.reshape(-1, obs.shape[-1]),
       action.reshape(-1, action.shape[-1]),
-      None if mask is None else mask.reshape(-1),
       clip,
       behaviour,
     )
@@ -181,11 +179,9 @@ def make_repulsion(
   repels = is_traced(options.beta) or options.beta > 0
   mode = options.kl_mode if repels else 'logged_only'
 
-  def gate(
-    stats: ClassStatistics, predicted_class: jax.Array, mask: jax.Array
-  ) -> ClassStatistics:
+  def gate(stats: ClassStatistics, predicted_class: jax.Array) -> ClassStatistics:
     return dataclasses.replace(
-      stats, gate=below_median_gate(predicted_class, mask, num_classes)
+      stats, gate=below_median_gate(predicted_class, num_classes)
     )
 
   def value(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlfb_jax.core.config import is_traced
-from rlfb_jax.core.padding import Count, capacity, number
+from rlfb_jax.core.padding import Count, capacity
 from rlfb_jax.repulsion.options import RepulsionOptions
 
 # Weights typed into the only public code, HPML_Final; the last is .06, not .0625.
@@ -63,9 +63,7 @@ def active_rows(options: RepulsionOptions, num_classes: Count) -> np.ndarray:
   return np.flatnonzero(class_weights(options, num_classes))
 
 
-def below_median_gate(
-  predicted_class: jax.Array, mask: jax.Array, num_classes: Count
-) -> jax.Array:
+def below_median_gate(predicted_class: jax.Array, num_classes: Count) -> jax.Array:
   """Which classes lie below the (lower) median class of the current behaviour.
 
   Class n - 2 may describe the present policy, rated "almost best" a moment ago;
@@ -73,16 +71,11 @@ def below_median_gate(
 
   Args:
     predicted_class: class of each segment of the rollout, [B] int.
-    mask: real segments, [B] bool.
     num_classes: n.
 
   Returns:
-    [n + 1] bool; the pooled row is open if any class is. All open if no segment
-    is real.
+    [n + 1] bool; the pooled row is open if any class is.
   """
-  count = jnp.sum(mask)
-  n = number(num_classes)
-  ordered = jnp.sort(jnp.where(mask, predicted_class, n))
-  median = ordered[jnp.maximum(count - 1, 0) // 2]
-  gate = jnp.arange(capacity(num_classes)) < jnp.where(count > 0, median, n)
+  median = jnp.sort(predicted_class)[(predicted_class.shape[0] - 1) // 2]
+  gate = jnp.arange(capacity(num_classes)) < median
   return jnp.append(gate, jnp.any(gate))

@@ -12,7 +12,6 @@ from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.reward.preferences import (
   PreferenceLoss,
   PreferenceLossOptions,
-  preference_accuracy,
   preference_loss,
 )
 from rlfb_jax.reward.ratings import RatingLoss, rating_loss
@@ -40,7 +39,6 @@ __all__ = [
   'make_rating_fit',
   'make_reward_model',
   'mean_and_std',
-  'preference_accuracy',
   'preference_loss',
   'rating_loss',
   'state_entropy_reward',

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from rlfb_jax.core.batching import in_turn
 from rlfb_jax.core.padding import Count, capacity, fill
 from rlfb_jax.core.types import Key, Metrics
-from rlfb_jax.feedback.preferences import PreferenceStore, usable_preferences
-from rlfb_jax.feedback.store import RatingStore, class_histogram, usable_labels
+from rlfb_jax.feedback.preferences import PreferenceStore
+from rlfb_jax.feedback.rows import usable_labels
+from rlfb_jax.feedback.store import RatingStore, class_histogram
 from rlfb_jax.feedback.unlabelled import UnlabelledStore
 from rlfb_jax.reward.model import RewardModelState
 from rlfb_jax.reward.options import RewardOptions
@@ -49,7 +50,7 @@ def _labelled(
       Labelled(ratings.clip.obs, ratings.clip.action, usable_labels(ratings))
     )
   if preferences is not None:
-    usable = usable_preferences(preferences)
+    usable = usable_labels(preferences)
     for clip in (preferences.first, preferences.second):
       parts.append(Labelled(clip.obs, clip.action, usable))
   return parts

@@ -13,8 +13,9 @@ from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.padding import Count
 from rlfb_jax.core.types import Key, Metrics, Params
 from rlfb_jax.feedback.clips import middle
-from rlfb_jax.feedback.preferences import PreferenceStore, usable_preferences
-from rlfb_jax.feedback.store import RatingStore, usable_labels
+from rlfb_jax.feedback.preferences import PreferenceStore
+from rlfb_jax.feedback.rows import usable_labels
+from rlfb_jax.feedback.store import RatingStore
 from rlfb_jax.feedback.unlabelled import Segments
 from rlfb_jax.reward.meta import (
   Judge,
@@ -217,7 +218,7 @@ def make_meta_step(
       rated = RatingBatch(_gather(ratings.clip, index), ratings.rating[index], mask)
     if preferences is not None:
       index, mask = pick_labels(
-        pair_key, usable_preferences(preferences), size, options.outer_batch
+        pair_key, usable_labels(preferences), size, options.outer_batch
       )
       compared = PairBatch(
         judged(_gather(preferences.first, index)),

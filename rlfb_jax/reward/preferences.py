@@ -13,9 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.config import Options, option
-from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.unlabelled import Segments
-from rlfb_jax.reward.model import RewardModel, RewardModelState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,37 +127,3 @@ def middle_steps(stored_steps: int, margin: int) -> slice:
       f'{margin} on each side; store at least {2 * margin + 1}.'
     )
   return slice(margin, stored_steps - margin)
-
-
-def preference_accuracy(
-  model: RewardModel,
-  state: RewardModelState,
-  first: Clip | Segments,
-  second: Clip | Segments,
-  label: jax.Array,
-  mask: jax.Array,
-  *,
-  margin: int = 0,
-) -> jax.Array:
-  """Share of labels that r_hat, as the agent is paid it, agrees with.
-
-  On new labels before they are learned from, this is held-out quality.
-
-  Args:
-    model: of the learned reward.
-    state: its state.
-    first: leaves [B, H + 2 margin, ...].
-    second: likewise.
-    label: probability that the second is better, [B].
-    mask: labels to look at, [B] bool.
-    margin: steps on each side that the teacher did not see (SURF).
-
-  Returns:
-    [] in [0, 1], equal pairs not counted; 0 where no label counts.
-  """
-  steps = middle_steps(first.obs.shape[1], margin)
-  obs = jnp.stack([first.obs, second.obs])[:, :, steps]
-  action = jnp.stack([first.action, second.action])[:, :, steps]
-  returns = jnp.sum(model.r_hat(state, obs, action), axis=-1)
-  correct, counted = count_correct(returns[1] - returns[0], label, mask)
-  return correct / jnp.maximum(counted, 1.0)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.padding import Count, capacity, number
 from rlfb_jax.core.types import Key
-from rlfb_jax.feedback.preferences import PreferenceStore, usable_preferences
-from rlfb_jax.feedback.store import RatingStore, class_histogram, usable_labels
+from rlfb_jax.feedback.preferences import PreferenceStore
+from rlfb_jax.feedback.rows import usable_labels
+from rlfb_jax.feedback.store import RatingStore, class_histogram
 from rlfb_jax.feedback.unlabelled import UnlabelledStore
 from rlfb_jax.reward.model import network_inputs
 from rlfb_jax.reward.network import apply_member
@@ -110,7 +111,7 @@ def pair_source(
 
   A small last minibatch teaches as well as any: no order statistics are at stake.
   """
-  usable = usable_preferences(store)
+  usable = usable_labels(store)
 
   def loss(params: MLP, index: jax.Array, mask: jax.Array, key: Key) -> Outcome:
     del key

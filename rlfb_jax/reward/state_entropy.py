@@ -168,7 +168,6 @@ def state_entropy_reward(
   ages = jnp.where(ours, (slot - state.head) // envs + 1, 0)
   ages = jnp.where(slot < filled, ages, steps + 1)
   limits = jnp.repeat(jnp.arange(steps) + 2, envs)
-  limits = jnp.minimum(limits, steps + 1)
   distances = knn_distances(flat, limits, points, ages, k).reshape(steps, envs)
 
   def pay(

@@ -6,7 +6,7 @@ from rlfb_jax import methods
 from rlfb_jax.bin import flags, launch
 from rlfb_jax.feedback.schedule import label_schedule
 from rlfb_jax.feedback.teachers import TeacherOptions
-from rlfb_jax.repulsion import options as repulsion_options
+from rlfb_jax.repulsion import RepulsionOptions
 from rlfb_jax.training.run import make_environment
 
 
@@ -16,10 +16,34 @@ def test_every_preset_passes_all_checks(name):
   methods.check(config, make_environment(config))
 
 
-@pytest.mark.parametrize('name', sorted(repulsion_options.PRESETS))
-def test_published_variants_are_those_of_the_code(name):
+@pytest.mark.parametrize(
+  ('name', 'kl'),
+  [
+    (
+      'paper_literal',
+      RepulsionOptions(
+        kl_scope='joint', bound='identity', beta=1.0, shrinkage=1e-3, sigma_grad=True
+      ),
+    ),
+    (
+      'hpml_code',
+      RepulsionOptions(
+        kl_mode='logged_only',
+        kl_scope='joint',
+        bound='logsum',
+        beta=1.0,
+        shrinkage=0.0,
+        jitter=1e-6,
+        weights='hpml',
+        statistics_steps='first_step',
+        min_segments=7,
+      ),
+    ),
+  ],
+)
+def test_published_variants_of_the_repulsion(name, kl):
   config = launch.parse([f'--preset={name}'])
-  assert config.kl == repulsion_options.preset(name)
+  assert config.kl == kl
   assert config.run.method == 'rbrl_kl'
 
 

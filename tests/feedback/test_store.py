@@ -5,6 +5,7 @@ import pytest
 
 from rlfb_jax.feedback import store as stores
 from rlfb_jax.feedback.clips import Clip
+from rlfb_jax.feedback.rows import usable_labels
 
 H, DS, DA, NP = 2, 3, 1, 4
 
@@ -35,7 +36,7 @@ def test_answers_stay_with_their_clips_and_asked_counts_skips():
   np.testing.assert_array_equal(store.annotator, [0, 0, 0, 1, 1, 1, 0])
   np.testing.assert_allclose(store.confidence[:6], [0.1, 0.2, 0.3] * 2)
   usable = [True, False, True, True, False, True, False]
-  np.testing.assert_array_equal(stores.usable_labels(store), usable)
+  np.testing.assert_array_equal(usable_labels(store), usable)
   np.testing.assert_array_equal(stores.class_histogram(store, 4), [1, 1, 1, 1])
 
 
@@ -67,7 +68,7 @@ def test_broken_clip_is_skipped_and_leaves_no_nan():
   clip = clips(1, 2)
   clip = clip.replace(obs=clip.obs.at[0, 1, 2].set(jnp.nan))
   store = stores.append(store, clip, jnp.ones(2, int), jnp.zeros(2, bool), env_steps=0)
-  np.testing.assert_array_equal(stores.usable_labels(store), [False, True, False])
+  np.testing.assert_array_equal(usable_labels(store), [False, True, False])
   assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(store.clip))
   assert int(store.asked) == 2
 

@@ -1,11 +1,14 @@
 """The control arms of RbRL-KL do what their names say."""
 
+import dataclasses
+
 import chex
 import jax
 import numpy as np
 import pytest
 
-from tests.methods.probe_runs import make_config, run
+from rlfb_jax.bin import launch
+from tests.methods.probe_runs import SMALL, make_config, run
 
 
 def _agent(config):
@@ -55,8 +58,7 @@ def test_every_real_repulsion_moves_the_policy_and_stays_finite(rbrl, kl):
 
 
 def test_the_public_codes_preset_has_no_gradient(rbrl):
-  from rlfb_jax.repulsion import PRESETS
-
-  preset = {k: v for k, v in PRESETS['hpml_code'].items() if k != 'min_segments'}
-  logged, _ = _agent(_config('rbrl_kl', **preset))
+  published = launch.parse(['--preset=hpml_code']).kl
+  small = dataclasses.asdict(published) | SMALL['kl']
+  logged, _ = _agent(_config('rbrl_kl', **small))
   chex.assert_trees_all_equal(rbrl[0], logged)

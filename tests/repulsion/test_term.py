@@ -1,4 +1,4 @@
-"""The composed term: presets, masks, gates, budget, seeds."""
+"""The composed term: openings, masks, gates, budget, seeds."""
 
 import dataclasses
 
@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import toy
 
+from rlfb_jax.bin import launch
 from rlfb_jax.repulsion import (
-  PRESETS,
   PolicyBatch,
   RepulsionOptions,
   limit_gradient,
   make_repulsion,
-  preset,
 )
 from rlfb_jax.repulsion.records import ClassStatistics
 
@@ -49,23 +48,8 @@ def test_modes_reach_the_agent_through_their_own_opening_only() -> None:
   assert none.regulariser is None
 
 
-def test_presets_are_those_published() -> None:
-  literal, hpml = preset('paper_literal'), preset('hpml_code')
-  assert (literal.kl_scope, literal.bound, literal.beta) == ('joint', 'identity', 1)
-  assert literal.sigma_grad
-  assert literal.shrinkage == 1e-3
-  assert (hpml.kl_scope, hpml.bound, hpml.beta) == ('joint', 'logsum', 1)
-  assert hpml.statistics_steps == 'first_step'
-  assert hpml.weights == 'hpml'
-  assert (hpml.jitter, hpml.shrinkage, hpml.min_segments) == (1e-6, 0, 7)
-  for name in PRESETS:
-    make_repulsion(preset(name), toy.policy, 4, 3, 1)
-  with pytest.raises(ValueError, match='hpml_code'):
-    preset('hmpl_code')
-
-
 def test_the_public_code_has_a_value_but_no_gradient() -> None:
-  repulsion, stats = toy.two_class_setup(preset('hpml_code'))
+  repulsion, stats = toy.two_class_setup(launch.parse(['--preset=hpml_code']).kl)
   assert repulsion.regulariser is None
   value, slope = jax.jit(jax.value_and_grad(repulsion.value))(
     toy.start(), stats, _batch(), jax.random.key(2)
@@ -157,34 +141,6 @@ def test_one_broken_class_leaves_the_others_alone() -> None:
   assert not np.array_equal(slope(toy.start(), stats)[0], expected[0])
 
 
-def test_masked_rows_do_not_count_whatever_they_hold() -> None:
-  for options in (CASES[0], CASES[4]):
-    repulsion, stats = toy.two_class_setup(options)
-    term = repulsion.regulariser
-    assert term is not None
-    full = _batch()
-    mask = jnp.arange(64) < 40
-    hidden = jax.tree.map(
-      lambda x, m=mask: jnp.where(m.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.nan), full
-    ).replace(mask=mask)
-    short = jax.tree.map(lambda x: x[:40], full)
-
-    def slope(
-      batch: PolicyBatch, stats: ClassStatistics = stats, term: object = term
-    ) -> tuple[jax.Array, toy.Params]:
-      # One noise for both: rows are drawn together, so use a policy without noise.
-      start = dict(toy.start(), log_std=jnp.full(1, -20.0))
-      return jax.jit(
-        jax.value_and_grad(lambda p: term(p, stats, batch, jax.random.key(0))[0])
-      )(start)
-
-    jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
-      slope(hidden),
-      slope(short),
-    )
-
-
 @pytest.mark.parametrize('direction', DIRECTIONS)
 def test_influence_bonus_has_mean_zero_and_is_clipped(direction: str) -> None:
   options = RepulsionOptions(
@@ -196,14 +152,12 @@ def test_influence_bonus_has_mean_zero_and_is_clipped(direction: str) -> None:
   )
   obs = jax.random.normal(jax.random.key(0), (20, 30, 3)) + 0.5
   action = jnp.tanh(jax.random.normal(jax.random.key(1), (20, 30, 1)))
-  mask = jnp.arange(20)[:, None] < jnp.full(30, 15)
   assert repulsion.shape_rewards is not None
   assert wide.shape_rewards is not None
-  free = jax.jit(wide.shape_rewards)(stats, obs, action, mask)
-  clipped = jax.jit(repulsion.shape_rewards)(stats, obs, action, mask)
+  free = jax.jit(wide.shape_rewards)(stats, obs, action)
+  clipped = jax.jit(repulsion.shape_rewards)(stats, obs, action)
   assert free.shape == clipped.shape == (20, 30)
   assert abs(jnp.sum(free)) < 1e-4 * jnp.sum(jnp.abs(free))
-  np.testing.assert_array_equal(free[~mask], np.zeros(150))
   assert jnp.max(jnp.abs(free)) > jnp.max(jnp.abs(clipped))
   assert jnp.max(jnp.abs(clipped)) <= options.beta * 0.5 * (1 + 1e-6)
 
@@ -218,7 +172,7 @@ def test_shaping_equals_the_gradient_of_the_reweighted_divergence() -> None:
   assert repulsion.shape_advantages is not None
   batch, start = _batch(512), toy.start()
   bonus = jax.jit(repulsion.shape_advantages)(
-    stats, batch.obs, jnp.tanh(jnp.asarray(batch.raw_action)), None
+    stats, batch.obs, jnp.tanh(jnp.asarray(batch.raw_action))
   )
 
   def surrogate(gain: jax.Array) -> jax.Array:

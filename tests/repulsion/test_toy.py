@@ -105,7 +105,7 @@ def test_one_ratio_step_raises_the_divergence(form: str) -> None:
       assert repulsion.regulariser is not None
       return repulsion.regulariser(params, stats, batch, key)[0]
     assert repulsion.shape_advantages is not None
-    bonus = repulsion.shape_advantages(stats, obs, jnp.tanh(raw), None)
+    bonus = repulsion.shape_advantages(stats, obs, jnp.tanh(raw))
     return -jnp.mean(bonus * log_prob(params))
 
   gradient = jax.jit(jax.grad(loss))(start)['gain']

@@ -10,6 +10,7 @@ from scipy import stats
 from rlfb_jax.core.networks import Layer
 from rlfb_jax.feedback import store as stores
 from rlfb_jax.feedback.clips import Clip
+from rlfb_jax.feedback.rows import usable_labels
 from rlfb_jax.reward.fit import make_rating_fit
 from rlfb_jax.reward.model import make_reward_model
 from rlfb_jax.reward.options import RewardOptions
@@ -73,7 +74,7 @@ def select(tree, i):
 
 def float64_session(opts, state, store, key, passes, n):
   """The whole session in NumPy: whitening, shuffles, ragged batches, Adam."""
-  usable = np.asarray(stores.usable_labels(store))
+  usable = np.asarray(usable_labels(store))
   obs = np.asarray(store.clip.obs, float)
   flat = obs[usable].reshape(-1, DS)
   x = (obs - flat.mean(0)) / flat.std(0)
@@ -259,7 +260,7 @@ def test_standardised_members_have_mean_0_and_std_1_over_the_labels():
   model, state = start(opts)
   store, _ = labelled(40, skip=(1, 2))
   state, _ = fit_of(opts)(KEY, state, store)
-  usable = np.asarray(stores.usable_labels(store))
+  usable = np.asarray(usable_labels(store))
   members = model.r_hat_members(
     state, store.clip.obs[usable], store.clip.action[usable]
   ).reshape(3, -1)

@@ -15,6 +15,7 @@ from rlfb_jax.feedback import preferences as pair_stores
 from rlfb_jax.feedback import store as rating_stores
 from rlfb_jax.feedback import unlabelled as unlabelled_stores
 from rlfb_jax.feedback.clips import Clip
+from rlfb_jax.feedback.rows import usable_labels
 from rlfb_jax.reward.fit import make_fit
 from rlfb_jax.reward.model import make_reward_model
 from rlfb_jax.reward.options import RewardOptions
@@ -110,10 +111,10 @@ def float64_session(opts, state, key, passes, ratings, pairs):
   """Whitening over both stores, laps, shuffles, summed gradients, Adam."""
   stores = {}
   if ratings is not None:
-    usable = np.asarray(rating_stores.usable_labels(ratings))
+    usable = np.asarray(usable_labels(ratings))
     stores['ratings'] = usable, [ratings.clip], np.asarray(ratings.rating)
   if pairs is not None:
-    usable = np.asarray(pair_stores.usable_preferences(pairs))
+    usable = np.asarray(usable_labels(pairs))
     stores['pairs'] = usable, [pairs.first, pairs.second], np.asarray(pairs.label)
   every = [
     np.asarray(c.obs, float)[u].reshape(-1, DS)

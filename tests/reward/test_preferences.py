@@ -1,20 +1,14 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pair_reference as reference
 import pytest
 
-from rlfb_jax.feedback.clips import Clip
 from rlfb_jax.reward import preferences as P
-from rlfb_jax.reward.model import make_reward_model
-from rlfb_jax.reward.options import RewardOptions
 
 jit_loss = jax.jit(
   P.preference_loss, static_argnames=('label_margin', 'equal_as_first')
 )
-KEY = jax.random.key(0)
 
 
 def batch(real=9, size=12, seed=0):
@@ -87,30 +81,6 @@ def test_equal_pairs_can_count_as_the_first():
   assert (float(plain.correct), float(plain.counted)) == (2, 2)
   parity = jit_loss(returns, labels, mask, equal_as_first=True)
   assert (float(parity.correct), float(parity.counted)) == (3, 4)
-
-
-def test_accuracy_on_new_labels_is_that_of_what_the_agent_is_paid():
-  model = make_reward_model(RewardOptions(hidden_size=8, hidden_layers=1), 3, 1)
-  state = model.init(KEY)
-  rng = np.random.default_rng(0)
-
-  def clips():
-    obs, action = rng.normal(size=(20, 6, 3)) * 3, rng.uniform(-1, 1, (20, 6, 1))
-    return Clip(jnp.asarray(obs), jnp.asarray(action), jnp.zeros((20, 6, 1)))
-
-  first, second = clips(), clips()
-  sums = [
-    np.asarray(model.r_hat(state, c.obs, c.action))[:, 1:-1].sum(1)
-    for c in (first, second)
-  ]
-  truth = (sums[1] > sums[0]).astype(np.float32)
-  label = np.where(np.arange(20) < 5, 1 - truth, truth)
-  label[17:] = 0.5
-  mask = jnp.arange(20) >= 2
-  accuracy = functools.partial(P.preference_accuracy, model, state, first, second)
-  got = jax.jit(functools.partial(accuracy, margin=1))(jnp.asarray(label), mask)
-  np.testing.assert_allclose(got, 12 / 15)
-  assert float(accuracy(jnp.full(20, 0.5), mask)) == 0
 
 
 def test_refusal():
