@@ -84,8 +84,8 @@ class Intervention(NamedTuple):
 
   Attributes:
     shape_rewards: `(feedback, experience) -> [T, N]`, added to the rewards.
-    shape_advantages: `(feedback, experience) -> [T, N]`, added to the
-      standardised advantages.
+    shape_advantages: `(feedback, experience) -> [T, N]`, advantages of one more
+      surrogate, which moves the mean of the policy alone.
     regulariser: `(feedback, agent, experience) -> Regulariser`.
     diagnose: `(feedback, agent) -> (feedback, metrics)`, after each chunk.
   """

@@ -51,8 +51,8 @@ class Repulsion(NamedTuple):
     regulariser: `(actor_params, stats, batch, key) -> (loss, metrics)`, a loss to
       add to the minimised actor loss. None if nothing reaches the actor this way,
       so that the compiled program is that of plain RbRL.
-    shape_advantages: `(stats, obs [..., ds], action [..., da]) -> [...]`, to add to
-      normalised advantages of the whole rollout.
+    shape_advantages: `(stats, obs [..., ds], action [..., da]) -> [...]`, advantages
+      of the whole rollout for a surrogate of their own.
     shape_rewards: same arguments, and `behaviour` where the steps are not the current
       behaviour (see `influence`), to add to the learned reward of each step.
     gate: `(stats, predicted_class [B]) -> stats`, once an iteration.
