@@ -98,7 +98,7 @@ def main(argv: list[str]) -> None:
     trained = train(
       algorithm,
       env,
-      rows=seed_keys(0, num_seeds),
+      rows=seed_keys(int(flags.get('seed', 0)), num_seeds),
       seed=0,
       total_env_steps=config.run.total_env_steps,
       eval_episodes=int(flags.get('eval_episodes', 0)),

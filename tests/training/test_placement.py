@@ -10,6 +10,10 @@ from tests.training import spread_runs
 
 # Of the same program, split otherwise: sums in another order, in float32.
 TOLERANCE = 2e-4
+# Rounding decides on which side of a ReLU's kink, or of a tie of two critics, a number
+# falls that is there within 1e-7. Seed 1 meets one on `data:2` (1e-3 apart afterwards);
+# of eight seeds the other seven stay within 6e-6.
+SEED = ('--seed=20',)
 
 
 slow = pytest.mark.slow
@@ -93,8 +97,8 @@ def assert_same(folder, mesh, other=spread_runs.ONE):
     ),
     ('ppo', 'cartpole_swingup', ('seed:2,data:2',), ('--engine=mjx',)),
     ('sac', 'cartpole_swingup', ('seed:2', 'data:2', 'seed:2,data:2'), ()),
-    ('mrn', 'probe_choice', ('seed:2,data:2',), ()),
-    pytest.param('mrn', 'probe_choice', ('seed:2', 'data:2'), (), marks=slow),
+    ('mrn', 'probe_choice', ('seed:2,data:2',), SEED),
+    pytest.param('mrn', 'probe_choice', ('seed:2', 'data:2'), SEED, marks=slow),
     ('rbrl_kl', 'probe_choice', ('seed:2,data:2',), ()),
     pytest.param('rbrl_kl', 'probe_choice', ('seed:2', 'data:2'), (), marks=slow),
     ('ppo', 'probe_choice', ('seed:8', 'data:8', 'seed:4,data:2'), ('--num_seeds=8',)),
