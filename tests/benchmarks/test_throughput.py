@@ -9,8 +9,12 @@ import jax
 import jax.numpy as jnp
 import measure
 import pytest
+import report
 import throughput
 import workloads
+
+from rlfb_jax.bin import launch
+from rlfb_jax.training.run import make_environment
 
 
 def _run(tmp_path, *flags):
@@ -62,6 +66,20 @@ def test_a_cold_start_is_taken_apart(tmp_path):
   assert again['cache_hits'] > found['cache_hits']
   with pytest.raises(RuntimeError, match='did you mean'):
     cold_start.cold_start(['--method=pppo'], cache, timeout=300)
+
+
+def test_what_is_measured_by_default_has_a_name_and_its_sessions():
+  assert set(command_line.parse([], '').methods) == set(report.LABELS)
+  tiny = [f'--ppo_{name}={value}' for name, value in workloads.TINY_SIZES.items()]
+  # No length is said: the published one counts.
+  flags = ['--method=rbrl', '--task=probe_choice', '--feedback_segment_steps=5', *tiny]
+  config = launch.parse(
+    [*flags, '--rating_max_return=5', '--feedback_pretrain_steps=80']
+  )
+  training = workloads.Training(make_environment(config), config, 1)
+  assert training.total_env_steps == 4_000_000
+  assert len(training.sessions) == 10
+  assert training.pretrain_chunks > 0
 
 
 def test_compilations_are_counted_once():
