@@ -4,12 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from report import LABELS
+
 from rlfb_jax import envs
 
 PARTS = ('physics', 'methods', 'baselines', 'cold_start')
 MAIN_TASK = 'walker_walk'
-# Those that PPO learns in; `updates.py` times the others.
-METHODS = ('ppo', 'rbrl', 'rbrl_kl')
+METHODS = tuple(LABELS)
 
 
 def parse(argv: Sequence[str], description: str) -> argparse.Namespace:

@@ -12,6 +12,7 @@ from typing import Any
 from figures import PRODUCTS, Results, bound, calls, rates, ratio, run_seconds, running
 from measure import Summary, summarize
 
+# Methods that PPO learns in; `updates.py` times the others.
 LABELS = {'ppo': 'PPO', 'rbrl': 'RbRL', 'rbrl_kl': 'RbRL-KL'}
 
 # What the project promises, on two cores.

@@ -50,9 +50,10 @@ ROWS = [
   ),
 ]
 TASKS = ('walker_walk', 'cheetah_run', 'quadruped_walk')
+# Sessions follow each other as much faster as the run is shorter.
+FAST = (*expand(['--preset=fast_replay']), '--pairs_session_interval=2500')
 SIZES = {
   'paper': Size(flags=(), seeds=10, steps={}),
-  # Sessions follow each other as much faster as the run is shorter.
   'small': Size(
     flags=(
       '--sac_hidden_size=256',
@@ -63,16 +64,12 @@ SIZES = {
     steps=dict.fromkeys(TASKS, 100_000),
   ),
   'quick': Size(
-    flags=(*expand(['--preset=fast_replay']), '--pairs_session_interval=2500'),
+    flags=FAST,
     seeds=3,
     steps=dict.fromkeys(TASKS, 60_000),
   ),
   'tiny': Size(
-    flags=(
-      *expand(['--preset=fast_replay']),
-      '--pairs_session_interval=2500',
-      '--eval_episodes=2',
-    ),
+    flags=(*FAST, '--eval_episodes=2'),
     seeds=2,
     steps=dict.fromkeys(TASKS, 16_000),
   ),

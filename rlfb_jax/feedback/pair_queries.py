@@ -17,7 +17,7 @@ from rlfb_jax.core.types import Key
 from rlfb_jax.feedback.k_center import farthest_first
 from rlfb_jax.feedback.pairs import Candidates
 from rlfb_jax.feedback.preferences import PreferenceStore
-from rlfb_jax.feedback.queries import EnsembleReward
+from rlfb_jax.feedback.queries import EnsembleReward, highest
 from rlfb_jax.feedback.rows import usable_labels
 
 
@@ -92,9 +92,7 @@ def _best(
   score: Score, ensemble_r_hat: EnsembleReward, candidates: Candidates, k: int
 ) -> jax.Array:
   """The k candidates of the highest score; those that have none come last."""
-  scores = score(member_logits(ensemble_r_hat, candidates))
-  scores = jnp.where(jnp.isfinite(scores), scores, -jnp.inf)
-  return jax.lax.top_k(scores, k)[1].astype(jnp.int32)
+  return highest(score(member_logits(ensemble_r_hat, candidates)), k)
 
 
 def _by_score(score: Score) -> PairStrategy:

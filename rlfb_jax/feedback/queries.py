@@ -56,6 +56,12 @@ def member_spread(returns: jax.Array, normalise: bool) -> jax.Array:
   return jnp.std(returns, axis=0)
 
 
+def highest(scores: jax.Array, k: int) -> jax.Array:
+  """Indices of the k highest of [P] scores, [k] int32; not finite ones come last."""
+  scores = jnp.where(jnp.isfinite(scores), scores, -jnp.inf)
+  return jax.lax.top_k(scores, k)[1].astype(jnp.int32)
+
+
 def _disagreement(normalise: bool) -> QueryStrategy:
   def choose(
     key: Key, ensemble_r_hat: EnsembleReward, candidates: Clip, k: int
@@ -66,8 +72,7 @@ def _disagreement(normalise: bool) -> QueryStrategy:
     # A segment that cannot be valued comes last, and does not decide how others rank.
     valued = jnp.all(jnp.isfinite(returns), axis=0)
     returns = jnp.where(valued, returns, returns[:, jnp.argmax(valued)][:, None])
-    spread = jnp.where(valued, member_spread(returns, normalise), -jnp.inf)
-    return jax.lax.top_k(spread, k)[1].astype(jnp.int32)
+    return highest(jnp.where(valued, member_spread(returns, normalise), -jnp.inf), k)
 
   return choose
 

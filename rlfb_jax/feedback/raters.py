@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from rlfb_jax.core.config import Options, is_traced, option
 from rlfb_jax.core.padding import Count, capacity, fill, number
 from rlfb_jax.core.types import Key
+from rlfb_jax.feedback.recent_return import beneath_notice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,9 +157,7 @@ def rate(
   plain = jnp.sum(env_rewards, axis=-1)
   skipped = jnp.zeros(plain.shape, bool)
   if is_traced(options.skip) or options.skip > 0:
-    least = options.skip * mean_segment_return
-    # Where average behaviour earns nothing, no segment is beneath notice.
-    skipped = (least > 0) & (plain <= least)
+    skipped = beneath_notice(plain, jnp.asarray(options.skip * mean_segment_return))
   seen = perceived_return(env_rewards, options.gamma)
   if is_traced(options.return_noise) or options.return_noise > 0:
     noise = jax.random.normal(noise_key, seen.shape)

@@ -6,7 +6,29 @@ import jax.numpy as jnp
 from rlfb_jax.feedback.archive import Archive, ring_index
 
 # B-Pref's `reward_model.py`: thresholds follow the last so many episodes.
-EPISODES_FOR_THRESHOLDS = 10
+_EPISODES = 10
+
+
+def mean_segment_return(archive: Archive, segment_steps: int) -> jax.Array:
+  """True return of an average segment of recent episodes, [].
+
+  Args:
+    archive: what the agent did.
+    segment_steps: H.
+  """
+  return segment_steps * mean_recent_reward(archive, _EPISODES)
+
+
+def beneath_notice(returns: jax.Array, least: jax.Array) -> jax.Array:
+  """Whether a scripted teacher gives no answer: returns of at most `least`.
+
+  Where average behaviour earns nothing, nothing is beneath notice.
+
+  Args:
+    returns: plain, [B].
+    least: the threshold, a share of `mean_segment_return`, [].
+  """
+  return (least > 0) & (returns <= least)
 
 
 def mean_recent_reward(archive: Archive, num_episodes: int) -> jax.Array:

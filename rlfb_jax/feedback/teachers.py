@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from rlfb_jax.core.config import Options, is_traced, option
 from rlfb_jax.core.types import Key
+from rlfb_jax.feedback.recent_return import beneath_notice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,9 +130,7 @@ def prefer(
   returns = jnp.sum(jnp.stack([first_rewards, second_rewards], axis=1), axis=-1)
   skipped = jnp.zeros(returns.shape[:1], bool)
   if is_traced(options.skip) or options.skip > 0:
-    least = threshold(options.skip)
-    # Where average behaviour earns nothing, no pair is beneath notice.
-    skipped = (least > 0) & (jnp.max(returns, axis=-1) <= least)
+    skipped = beneath_notice(jnp.max(returns, axis=-1), threshold(options.skip))
 
   gain = myopic_return(second_rewards, options.gamma) - myopic_return(
     first_rewards, options.gamma

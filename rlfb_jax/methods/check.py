@@ -48,7 +48,7 @@ def check(config: Config, env: Environment) -> None:
     if recipe.replays:
       check_mode(config.kl)
     _check_gate(config)
-  _check_additions(config, env)
+  _check_parts(config, env)
 
 
 def _check_first_session(config: Config, env: Environment) -> None:
@@ -93,7 +93,7 @@ def _check_gate(config: Config) -> None:
     )
 
 
-def _check_additions(config: Config, env: Environment) -> None:
+def _check_parts(config: Config, env: Environment) -> None:
   """Parts that would do nothing, or something else than their name says."""
   recipe, reward = config.recipe, config.reward
   for kind, other, flag in (

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from rlfb_jax.core.padding import Count, capacity, fill
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.feedback import archive as archive_lib
-from rlfb_jax.feedback import store as store_lib
 from rlfb_jax.feedback.archive import Archive
 from rlfb_jax.feedback.clips import Clip
+from rlfb_jax.feedback.rows import usable_labels
 from rlfb_jax.methods.algorithm import PerKind, Request
 from rlfb_jax.methods.collect import Experience
 from rlfb_jax.methods.parts import Feedback
@@ -180,7 +180,7 @@ def make_feedback(
           ratings.clip.obs,
           ratings.clip.action,
           ratings.rating,
-          store_lib.usable_labels(ratings),
+          usable_labels(ratings),
         ),
       )
     return state, metrics | fitted
@@ -243,7 +243,7 @@ def _boundaries(
   between neighbours, whatever boundaries the fit takes.
   """
   store = state.answers.ratings
-  usable = store_lib.usable_labels(store)
+  usable = usable_labels(store)
   r_hat = reward_model.r_hat(state.reward_model, store.clip.obs, store.clip.action)
   mean = jnp.mean(r_hat, 1)
   low = jnp.min(jnp.where(usable, mean, jnp.inf))

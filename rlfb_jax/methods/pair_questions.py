@@ -19,7 +19,7 @@ from rlfb_jax.feedback.pair_queries import (
 )
 from rlfb_jax.feedback.pairs import Candidates, PairPool, draw_pairs
 from rlfb_jax.feedback.preferences import PreferenceStore
-from rlfb_jax.feedback.recent_return import EPISODES_FOR_THRESHOLDS, mean_recent_reward
+from rlfb_jax.feedback.recent_return import mean_segment_return
 from rlfb_jax.feedback.schedule import PairOptions, Session
 from rlfb_jax.feedback.teachers import Preferences, TeacherOptions, prefer
 from rlfb_jax.feedback.unlabelled import UnlabelledStore
@@ -98,7 +98,7 @@ def make_pair_questions(
       unlabelled = draw_pairs(unlabelled_key, archive, count, stored_steps).candidates
     return PairQueries(
       shown=pool.take(chosen),
-      mean_segment_return=steps * mean_recent_reward(archive, EPISODES_FOR_THRESHOLDS),
+      mean_segment_return=mean_segment_return(archive, steps),
       opening=store.asked.asked == 0,
       unlabelled=unlabelled,
     )

@@ -12,7 +12,7 @@ from rlfb_jax.feedback.archive import Archive
 from rlfb_jax.feedback.clips import Clip
 from rlfb_jax.feedback.queries import STRATEGIES, pool_size
 from rlfb_jax.feedback.raters import RaterOptions, Ratings, rate
-from rlfb_jax.feedback.recent_return import EPISODES_FOR_THRESHOLDS, mean_recent_reward
+from rlfb_jax.feedback.recent_return import mean_segment_return
 from rlfb_jax.feedback.schedule import ScheduleOptions, Session
 from rlfb_jax.feedback.store import RatingStore
 from rlfb_jax.methods.questions import Members, Questions, Sizes
@@ -66,7 +66,7 @@ def make_rating_questions(
     return RatingQueries(
       clip=jax.tree.map(lambda x: x[chosen], clip),
       teacher_rewards=rewards[chosen],
-      mean_segment_return=steps * mean_recent_reward(archive, EPISODES_FOR_THRESHOLDS),
+      mean_segment_return=mean_segment_return(archive, steps),
       exists=index.valid[chosen],
     )
 

@@ -71,7 +71,7 @@ def diagnose(
   action = jnp.tanh(mean + jnp.exp(log_std) * noise)
 
   x = features(stats.whitening, obs, action)
-  centre, cov = weighted_moments(x, jnp.ones(x.shape[0], x.dtype))
+  centre, cov = weighted_moments(x)
   cov = shrink(cov, options.shrinkage, options.jitter)
   parts = DIVERGENCES[options.direction](stats.gaussian, centre, cov, obs.shape[-1])
 

@@ -23,18 +23,22 @@ class Gaussian(flax.struct.PyTreeNode):
   chol: jax.Array
 
 
-def weighted_moments(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+def weighted_moments(
+  x: jax.Array, weights: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
   """Mean and covariance under self-normalised weights.
 
   The divisor is the sum of the weights (maximum likelihood, not N - 1).
 
   Args:
     x: rows, [B, d], finite even where the weight is 0.
-    weights: non-negative, [B].
+    weights: non-negative, [B]; None for equal ones.
 
   Returns:
     Mean [d] and covariance [d, d]; zeros if all weights are 0.
   """
+  if weights is None:
+    weights = jnp.ones(x.shape[0], x.dtype)
   total = jnp.sum(weights)
   w = (weights / jnp.where(total > 0, total, 1))[:, None]
   mean = jnp.sum(w * x, axis=0)

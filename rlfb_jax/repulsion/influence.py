@@ -46,7 +46,7 @@ def class_influences(
   current = x
   if behaviour is not None:
     current = jax.lax.stop_gradient(features(stats.whitening, *behaviour))
-  mean, cov = weighted_moments(current, jnp.ones(current.shape[0], x.dtype))
+  mean, cov = weighted_moments(current)
   classes, usable = usable_rows(stats, rows)
 
   def distances(mean: jax.Array, shrunk: jax.Array) -> jax.Array:

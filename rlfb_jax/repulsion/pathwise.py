@@ -32,7 +32,7 @@ def divergences(
   rows: jax.Array,
   obs: jax.Array,
   action: jax.Array,
-  weights: jax.Array,
+  weights: jax.Array | None = None,
 ) -> Parts:
   """Divergences of the classes from weighted steps; also for other samplers.
 
@@ -42,7 +42,7 @@ def divergences(
     rows: classes asked for, [A] int.
     obs: raw observations, [B, ds].
     action: executed actions, [B, da], through which gradients flow.
-    weights: non-negative, [B].
+    weights: non-negative, [B]; None for equal ones.
 
   Returns:
     Parts of shape [A]; NaN if the policy's covariance cannot be factorised.
@@ -64,8 +64,6 @@ def class_distances(
   key: Key,
 ) -> jax.Array:
   """Distance of the policy from each class asked for, [A]; see `divergences`."""
-  obs = batch.obs
-  action = sample_actions(policy, params, obs, key, options.sigma_grad)
-  weights = jnp.ones(obs.shape[0], obs.dtype)
-  parts = divergences(options, stats, rows, obs, action, weights)
+  action = sample_actions(policy, params, batch.obs, key, options.sigma_grad)
+  parts = divergences(options, stats, rows, batch.obs, action)
   return distance(parts, options.direction, options.kl_scope)
