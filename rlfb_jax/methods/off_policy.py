@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions, td_targets, update
+from rlfb_jax.agents.off_policy import OffPolicyAgent
 from rlfb_jax.core import replay as replay_lib
 from rlfb_jax.core.batching import one_seed_at_a_time
 from rlfb_jax.core.extrema import min_over_first
@@ -32,16 +32,16 @@ from rlfb_jax.methods.collect import (
   track_episodes,
   true_reward,
 )
+from rlfb_jax.methods.off_policy_learner import OffPolicyLearner
 from rlfb_jax.methods.off_policy_options import ReplayOptions
 from rlfb_jax.methods.off_policy_parts import (
   OffPolicyIntervention,
   OffPolicyState,
   OuterStep,
   replay_widths,
-  transitions_of,
 )
 from rlfb_jax.methods.parts import Feedback, make_propose
-from rlfb_jax.reward.novelty import init_novelty, novelty_reward
+from rlfb_jax.reward.novelty import init_novelty
 
 RANDOM, EXPLORE, LEARN = 'random', 'explore', 'learn'
 BEGIN, OUTER = 'begin_learning', 'outer_step'
@@ -82,6 +82,17 @@ def make_off_policy(
   # Until somebody has been asked the agent is paid for novelty.
   pretrain_steps = feedback.first_session if feedback else 0
   explores = pretrain_steps > options.random_steps
+  learner = OffPolicyLearner(
+    agent=agent,
+    batch_size=batch_size,
+    fresh_labels=options.fresh_labels,
+    catch_up_updates=options.catch_up_updates,
+    explore_steps=pretrain_steps,
+    neighbours=neighbours,
+    feedback=feedback,
+    outer=outer,
+    intervention=intervention,
+  )
 
   def init(key: Key) -> OffPolicyState:
     agent_key, env_key, feedback_key, run_key = jax.random.split(key, 4)
@@ -99,60 +110,6 @@ def make_off_policy(
       env_steps=jnp.zeros((), jnp.int32),
       updates=jnp.zeros((), jnp.int32),
     )
-
-  def pay_of(state: OffPolicyState, obs: jax.Array, action: jax.Array) -> jax.Array:
-    """What is stored for transitions [R, ...] to be paid by later, [R, P]."""
-    assert feedback is not None
-    if options.fresh_labels:  # Nobody will read it.
-      return jnp.zeros((obs.shape[0], feedback.pay_width))
-    return feedback.members(state.feedback, obs, action).T
-
-  def sample(state: OffPolicyState, key: Key) -> tuple[Transitions, jax.Array]:
-    """A batch and its rewards [B]."""
-    batch_key, recent_key = jax.random.split(key)
-    index = replay_lib.draw(batch_key, state.replay, (batch_size,))
-    fields, pay = replay_lib.gather(state.replay, index)
-    batch = transitions_of(fields)
-    if feedback is None:
-      return batch, pay[:, 0]
-    members = pay.T
-    if options.fresh_labels:
-      members = feedback.members(state.feedback, batch.obs, batch.action)
-    rewards = feedback.pay(members, state.env_steps)
-    return batch, rewards + shaping(state, batch, recent_key)
-
-  def shaping(state: OffPolicyState, batch: Transitions, key: Key) -> jax.Array | float:
-    if intervention is None or intervention.shape_rewards is None:
-      return 0.0
-    return intervention.shape_rewards(state.feedback, batch, recent(state, key))
-
-  def recent(state: OffPolicyState, key: Key) -> Transitions:
-    assert intervention is not None
-    index = replay_lib.draw(
-      key, state.replay, (intervention.recent_rows,), intervention.newest
-    )
-    return transitions_of(replay_lib.gather(state.replay, index)[0])
-
-  def learn_once(
-    state: OffPolicyState, exploring: bool
-  ) -> tuple[OffPolicyState, Metrics]:
-    key, batch_key, recent_key, update_key = jax.random.split(state.key, 4)
-    batch, rewards = sample(state, batch_key)
-    regulariser = None
-    if exploring:
-      assert state.novelty is not None
-      seen = state.replay.rows[:pretrain_steps, : widths[0]]
-      novelty, rewards = novelty_reward(
-        state.novelty, batch.obs, seen, state.replay.filled, neighbours
-      )
-      state = state.replace(novelty=novelty)
-    elif intervention is not None and intervention.regulariser is not None:
-      regulariser = intervention.regulariser(state.feedback, recent(state, recent_key))
-    learned, metrics = update(
-      agent, state.agent, batch, rewards, update_key, state.updates, regulariser
-    )
-    metrics['agent_reward'] = jnp.mean(rewards)
-    return state.replace(agent=learned, key=key, updates=state.updates + 1), metrics
 
   def interact(
     state: OffPolicyState, phase: str
@@ -178,7 +135,7 @@ def make_off_policy(
     if feedback is None:
       pay = after.env_reward[:, None]
     else:
-      pay = pay_of(state, before.obs, action)
+      pay = learner.pay_of(state, before.obs, action)
     fields = (before.obs, action, after.final_obs, after.terminated, after.truncated)
     state = state.replace(
       replay=replay_lib.insert(state.replay, fields, pay),
@@ -195,7 +152,7 @@ def make_off_policy(
     metrics: Metrics = {}
     if phase != RANDOM:
       state, metrics = jax.lax.scan(
-        lambda s, _: learn_once(s, phase == EXPLORE),
+        lambda s, _: learner.learn_once(s, phase == EXPLORE),
         state,
         None,
         length=updates_per_iteration,
@@ -231,60 +188,6 @@ def make_off_policy(
 
     return one_seed_at_a_time(chunk)
 
-  def relabel(state: OffPolicyState) -> OffPolicyState:
-    if options.fresh_labels:
-      return state
-    replay = replay_lib.relabel(
-      state.replay, lambda fields: pay_of(state, fields[0], fields[1])
-    )
-    return state.replace(replay=replay)
-
-  def begin_learning(state: OffPolicyState) -> tuple[OffPolicyState, Metrics]:
-    """What the critics learned of novelty says nothing about the reward to come."""
-    key, reset_key = jax.random.split(state.key)
-    state = state.replace(key=key, agent=agent.reset_critic(reset_key, state.agent))
-    state, metrics = jax.lax.scan(
-      lambda s, _: learn_once(s, exploring=False),
-      state,
-      None,
-      length=options.catch_up_updates,
-    )
-    return state, {'catch_up_critic_loss': metrics['critic_loss'][-1]}
-
-  def outer_step(state: OffPolicyState) -> tuple[OffPolicyState, Metrics]:
-    """The reward is trained through the critics, and pays for one update at once."""
-    assert feedback is not None
-    assert outer is not None
-    keys = jax.random.split(state.key, 6)
-    key, batch_key, outer_key, next_key, recent_key, learn_key = keys
-    batch, _ = sample(state, batch_key)
-    next_values = agent.next_values(state.agent, batch, next_key)
-    learned, metrics = outer.step(
-      state.feedback, state.agent, batch, next_values, outer_key
-    )
-    before, rewards = (
-      feedback.pay(feedback.members(s, batch.obs, batch.action), state.env_steps)
-      for s in (state.feedback, learned)
-    )
-    extra = shaping(state.replace(feedback=learned), batch, recent_key)
-    # How far the step has moved what the agent is paid, beside how much that varies.
-    metrics['meta_reward_change'] = jnp.sqrt(jnp.mean(jnp.square(rewards - before)))
-    metrics['meta_reward_std'] = jnp.std(before)
-    targets = td_targets(
-      rewards + extra,
-      next_values,
-      batch,
-      agent.discount,
-      stop_at_time_limit=outer.stop_at_time_limit,
-    )
-    trained, _ = agent.learn(
-      state.agent, batch, targets, learn_key, state.updates, None
-    )
-    state = state.replace(
-      agent=trained, feedback=learned, key=key, updates=state.updates + 1
-    )
-    return relabel(state), metrics
-
   def make_session(feedback: Feedback) -> Session:
     def absorb(
       state: OffPolicyState, queries: Any, answers: Any, wanted: PerKind
@@ -293,7 +196,7 @@ def make_off_policy(
       learned, metrics = feedback.absorb(
         state.feedback, absorb_key, queries, answers, wanted
       )
-      return relabel(state.replace(feedback=learned, key=key)), metrics
+      return learner.relabel(state.replace(feedback=learned, key=key)), metrics
 
     return Session(
       propose=make_propose(feedback),
@@ -310,7 +213,7 @@ def make_off_policy(
     key = jax.random.fold_in(jax.random.key(_DIAGNOSTIC_KEY), state.env_steps)
     draw_key, noise_key = jax.random.split(key)
     seen, metrics = intervention.diagnose(
-      state.feedback, state.agent, recent(state, draw_key).obs, noise_key
+      state.feedback, state.agent, learner.recent(state, draw_key).obs, noise_key
     )
     return state.replace(feedback=seen), quality | metrics
 
@@ -335,9 +238,9 @@ def make_off_policy(
     return PolicyNetwork(layers, jnp.zeros(shape), jnp.ones(shape), unlimited, 'relu')
 
   phases = [RANDOM] * (options.random_steps > 0) + [EXPLORE] * explores + [LEARN]
-  events = {BEGIN: one_seed_at_a_time(begin_learning)} if feedback else {}
+  events = {BEGIN: one_seed_at_a_time(learner.begin_learning)} if feedback else {}
   if outer is not None:
-    events[OUTER] = one_seed_at_a_time(outer_step)
+    events[OUTER] = one_seed_at_a_time(learner.outer_step)
   return Algorithm(
     init=init,
     chunks={name: make_chunk(name) for name in phases},
