@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from rlfb_jax.core.config import Options, is_traced, option
 from rlfb_jax.core.padding import Count, capacity, fill, number
 from rlfb_jax.core.types import Key
-from rlfb_jax.feedback.recent_return import beneath_notice
+from rlfb_jax.feedback.scripted import beneath_notice, recency_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,14 +110,13 @@ def bin_return(
 def perceived_return(env_rewards: jax.Array, gamma: float) -> jax.Array:
   """What a myopic rater sees, [B, H] -> [B].
 
-  B-Pref weighs step j by gamma^(H-1-j). That alone would shrink every return and
-  with it every rating, so the weights are scaled to sum to H: a constant reward is
-  rated alike at every gamma.
+  `recency_weights` alone would shrink every return and with it every rating, so they
+  are scaled to sum to H: a constant reward is rated alike at every gamma.
   """
   if not is_traced(gamma) and gamma == 1.0:
     return jnp.sum(env_rewards, axis=-1)
   horizon = env_rewards.shape[-1]
-  weights = gamma ** jnp.arange(horizon - 1, -1, -1, dtype=jnp.float32)
+  weights = recency_weights(gamma, horizon)
   return env_rewards @ (weights * (horizon / jnp.sum(weights)))
 
 

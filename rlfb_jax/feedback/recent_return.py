@@ -19,18 +19,6 @@ def mean_segment_return(archive: Archive, segment_steps: int) -> jax.Array:
   return segment_steps * mean_recent_reward(archive, _EPISODES)
 
 
-def beneath_notice(returns: jax.Array, least: jax.Array) -> jax.Array:
-  """Whether a scripted teacher gives no answer: returns of at most `least`.
-
-  Where average behaviour earns nothing, nothing is beneath notice.
-
-  Args:
-    returns: plain, [B].
-    least: the threshold, a share of `mean_segment_return`, [].
-  """
-  return (least > 0) & (returns <= least)
-
-
 def mean_recent_reward(archive: Archive, num_episodes: int) -> jax.Array:
   """Mean true reward per step of the episodes that finished last, [].
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from rlfb_jax.core.config import Options, is_traced, option
 from rlfb_jax.core.types import Key
-from rlfb_jax.feedback.recent_return import beneath_notice
+from rlfb_jax.feedback.scripted import beneath_notice, recency_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +81,7 @@ def myopic_return(env_rewards: jax.Array, gamma: float) -> jax.Array:
   """sum_j gamma^(H-1-j) r_j, so that the last step weighs 1; [B, H] -> [B]."""
   if not is_traced(gamma) and gamma == 1.0:
     return jnp.sum(env_rewards, axis=-1)
-  horizon = env_rewards.shape[-1]
-  weights = gamma ** jnp.arange(horizon - 1, -1, -1, dtype=jnp.float32)
+  weights = recency_weights(gamma, env_rewards.shape[-1])
   return jnp.sum(env_rewards * weights, axis=-1)
 
 

@@ -6,7 +6,6 @@ import optax
 
 from rlfb_jax.core.types import Metrics, Params
 from rlfb_jax.repulsion.options import RepulsionOptions
-from rlfb_jax.repulsion.policy import SATURATED
 
 
 def limit_gradient(
@@ -79,11 +78,6 @@ def join_gradients(
   # After the limit: before it, the budget would make up for what has faded.
   joined = jax.tree.map(lambda a, b: a + strength * b, rl_gradient, limited)
   return joined, metrics
-
-
-def saturated_share(action: jax.Array) -> jax.Array:
-  """Share of action entries beyond 0.97, where tanh has lost its slope, []."""
-  return jnp.mean((jnp.abs(action) > SATURATED).astype(jnp.float32))
 
 
 def fade(saturation: jax.Array, limit: float) -> jax.Array:

@@ -37,6 +37,11 @@ class PolicyBatch(flax.struct.PyTreeNode):
   log_prob: jax.Array | None = None
 
 
+def saturated_share(action: jax.Array) -> jax.Array:
+  """Share of action entries beyond 0.97, where tanh has lost its slope, []."""
+  return jnp.mean((jnp.abs(action) > SATURATED).astype(jnp.float32))
+
+
 def distribution(
   policy: Policy, params: Params, obs: jax.Array, sigma_grad: bool
 ) -> tuple[jax.Array, jax.Array]:

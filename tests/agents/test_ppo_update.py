@@ -14,7 +14,6 @@ from rlfb_jax.agents.ppo.update import (
   Batch,
   adapt_pace,
   clip,
-  clip_and_guard,
   minibatch_loss,
 )
 from rlfb_jax.agents.regulariser import Regulariser
@@ -216,17 +215,6 @@ def test_shaping_moves_the_mean_and_never_the_spread():
   np.testing.assert_allclose(spread_gradient(True), spread_gradient(False), rtol=1e-6)
 
 
-def test_guard_clips_and_zeroes():
-  grads = {'a': jnp.asarray([3.0, 4.0])}
-  clipped, norm, finite = clip_and_guard(grads, 1.0)
-  assert bool(finite)
-  assert float(norm) == pytest.approx(5.0)
-  np.testing.assert_allclose(clipped['a'], [0.6, 0.8], rtol=1e-5)
-  clipped, _, finite = clip_and_guard({'a': jnp.asarray([jnp.nan, 1.0])}, 1.0)
-  assert not bool(finite)
-  np.testing.assert_array_equal(clipped['a'], 0.0)
-
-
 def test_networks_are_clipped_together_or_each_by_itself():
   grads = ppo.PPOParams(
     actor=ppo.ActorParams(
@@ -235,7 +223,9 @@ def test_networks_are_clipped_together_or_each_by_itself():
     critic=((jnp.asarray([30.0]), jnp.asarray([40.0])),),
   )
   options = dataclasses.replace(OPTIONS, max_grad_norm=1.0)
-  joint, _, _ = clip(grads, options)
+  joint, norm, finite = clip(grads, options)
+  assert bool(finite)
+  assert float(norm) == pytest.approx(np.hypot(5, 50), rel=1e-5)
   assert float(optax.tree.norm(joint)) == pytest.approx(1.0, rel=1e-5)
   assert float(optax.tree.norm(joint.actor)) == pytest.approx(0.0995, rel=1e-3)
   apart, norm, finite = clip(grads, dataclasses.replace(options, separate_clip=True))
@@ -243,10 +233,17 @@ def test_networks_are_clipped_together_or_each_by_itself():
   assert float(optax.tree.norm(apart.critic)) == pytest.approx(1.0, rel=1e-5)
   assert float(norm) == pytest.approx(np.hypot(5, 50), rel=1e-5)
   assert bool(finite)
-  broken = grads.replace(critic=((jnp.asarray([jnp.nan]), jnp.asarray([1.0])),))
-  rested, _, finite = clip(broken, dataclasses.replace(options, separate_clip=True))
+
+
+@pytest.mark.parametrize('separate', [False, True])
+def test_a_network_whose_partner_is_not_finite_is_not_to_be_stepped(separate):
+  options = dataclasses.replace(OPTIONS, separate_clip=separate)
+  grads = ppo.PPOParams(
+    actor=ppo.ActorParams((), jnp.asarray([3.0])), critic=((jnp.asarray([jnp.nan]),),)
+  )
+  _, norm, finite = clip(grads, options)
   assert not bool(finite)
-  assert float(optax.tree.norm(rested)) == 0.0
+  assert float(norm) == 0.0
 
 
 def test_the_pace_follows_the_divergence():

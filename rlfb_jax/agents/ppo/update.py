@@ -1,6 +1,6 @@
 """One PPO update: advantages, then epochs of clipped minibatch steps."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.struct
 import jax
@@ -20,7 +20,9 @@ from rlfb_jax.core.normalization import (
   normalize,
   update_statistics,
 )
-from rlfb_jax.core.types import Key, Metrics, Params
+from rlfb_jax.core.types import Key, Metrics
+
+Tree = TypeVar('Tree')
 
 # One change of the step size's factor, and how far it may go.
 _PACE_STEP = 1.5
@@ -304,38 +306,31 @@ def adapt_pace(
 def clip(
   grads: networks.PPOParams, options: PPOOptions
 ) -> tuple[networks.PPOParams, jax.Array, jax.Array]:
-  """As `clip_and_guard`, of both networks together or each by itself.
+  """Clips by global norm, both networks together or each by itself.
 
   The value loss has the scale of squared returns. Clipped together, its gradient
   decides how large the policy's is, and where it shrinks suddenly the policy's step
   grows before Adam's moments know.
-  """
-  if not options.separate_clip:
-    return clip_and_guard(grads, options.max_grad_norm)
-  norm = optax.tree.norm(grads)
-  finite = jnp.isfinite(norm)
-  # A network whose partner's gradient is not finite rests with it.
-  grads = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), grads)
-  actor, _, _ = clip_and_guard(grads.actor, options.max_grad_norm)
-  critic, _, _ = clip_and_guard(grads.critic, options.max_grad_norm)
-  grads = grads.replace(actor=actor, critic=critic)
-  return grads, jnp.where(finite, norm, 0.0), finite
-
-
-def clip_and_guard(
-  grads: Params, max_norm: float
-) -> tuple[Params, jax.Array, jax.Array]:
-  """Clips by global norm; a gradient that is not finite becomes zero.
 
   Returns:
-    The gradient to apply, the norm before the clip (0 where not finite) and whether
-    it was finite, [] bool.
+    The gradient to apply, its norm before the clip (0 where not finite) and whether
+    it is finite, [] bool. One that is not must not be applied, to either network.
   """
   norm = optax.tree.norm(grads)
+  if options.separate_clip:
+    grads = grads.replace(
+      actor=_clip_to(grads.actor, optax.tree.norm(grads.actor), options),
+      critic=_clip_to(grads.critic, optax.tree.norm(grads.critic), options),
+    )
+  else:
+    grads = _clip_to(grads, norm, options)
   finite = jnp.isfinite(norm)
-  scale = jnp.where(finite, jnp.minimum(1.0, max_norm / (norm + 1e-6)), 0.0)
-  grads = jax.tree.map(lambda g: jnp.where(finite, g * scale, 0.0), grads)
   return grads, jnp.where(finite, norm, 0.0), finite
+
+
+def _clip_to(grads: Tree, norm: jax.Array, options: PPOOptions) -> Tree:
+  scale = jnp.minimum(1.0, options.max_grad_norm / (norm + 1e-6))
+  return jax.tree.map(lambda g: g * scale, grads)
 
 
 def _adam(options: PPOOptions) -> optax.GradientTransformation:
