@@ -97,7 +97,7 @@ class AdaptedEnvironment:
   def reset_to(self, key: Key, physics: Any) -> EnvState:
     """Episodes that start from given wrapped states, leaves [N, ...]."""
     obs = _as_float(physics.obs)
-    return first_state(key, physics, obs)
+    return first_state(key, physics, obs, _tells_success(physics))
 
   def step(self, state: EnvState, action: jax.Array) -> EnvState:
     """One control step, then a fresh reset of the episodes that it ended.
@@ -116,13 +116,15 @@ class AdaptedEnvironment:
     diverged = ~(jnp.isfinite(obs).all(axis=-1) & jnp.isfinite(reward))
     obs = select_rows(diverged, state.obs, obs)
     done = physics.done.astype(bool)
-    cut = _read(physics, 'info', 'truncation', done)
+    cut = _truncation(physics, done)
     steps = state.steps + 1
     terminated = done & ~cut & ~diverged
     timed_out = (done & cut) | (steps >= self.episode_length)
     truncated = ~terminated & (timed_out | diverged)
     ended = terminated | truncated
-    success = _read(physics, 'metrics', 'success', done)
+    success = None
+    if _tells_success(physics):
+      success = physics.metrics['success'].astype(bool) & ~diverged
 
     key, start_key = jax.random.split(state.key)
     num_envs = obs.shape[0]
@@ -136,7 +138,7 @@ class AdaptedEnvironment:
       terminated=terminated,
       truncated=truncated,
       final_obs=obs,
-      success=success & ~diverged,
+      success=success,
       steps=jnp.where(ended, 0, steps),
       key=key,
     )
@@ -168,9 +170,13 @@ def _like(new: Tree, old: Tree) -> Tree:
   return jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), new, old)
 
 
-def _read(states: Any, field: str, name: str, like: jax.Array) -> jax.Array:
-  """A flag [N] bool of the states' `info` or `metrics`; False where it is absent."""
-  flags = getattr(states, field, None) or {}
-  if name not in flags:
-    return jnp.zeros_like(like)
-  return jnp.asarray(flags[name]).astype(bool)
+def _truncation(states: Any, done: jax.Array) -> jax.Array:
+  """brax's flag for time limits, [N] bool; False where the environment has none."""
+  info = getattr(states, 'info', None) or {}
+  if 'truncation' not in info:
+    return jnp.zeros_like(done)
+  return jnp.asarray(info['truncation']).astype(bool)
+
+
+def _tells_success(states: Any) -> bool:
+  return 'success' in (getattr(states, 'metrics', None) or {})

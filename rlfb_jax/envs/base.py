@@ -27,7 +27,8 @@ class EnvState(flax.struct.PyTreeNode):
       set where a simulation diverged (not finite) and was thrown away.
     final_obs: observation before auto-reset, [N, ds]; equals `obs` elsewhere. Where
       a simulation diverged, the last finite one.
-    success: the task's success flag at the last step, [N] bool.
+    success: the task's success flag at the last step, [N] bool; None where the task
+      has none.
     steps: control steps taken in the current episode, [N] int32.
     key: randomness for future resets, [].
   """
@@ -38,18 +39,21 @@ class EnvState(flax.struct.PyTreeNode):
   terminated: jax.Array
   truncated: jax.Array
   final_obs: jax.Array
-  success: jax.Array
+  success: jax.Array | None
   steps: jax.Array
   key: Key
 
 
-def first_state(key: Key, physics: Any, obs: jax.Array) -> EnvState:
+def first_state(
+  key: Key, physics: Any, obs: jax.Array, has_success: bool = False
+) -> EnvState:
   """Episodes about to take their first step.
 
   Args:
     key: randomness for later resets, [].
     physics: what moves, leaves [N, ...].
     obs: what is seen of it, [N, ds].
+    has_success: whether the task tells success.
   """
   num_envs = obs.shape[0]
   return EnvState(
@@ -59,7 +63,7 @@ def first_state(key: Key, physics: Any, obs: jax.Array) -> EnvState:
     terminated=jnp.zeros(num_envs, bool),
     truncated=jnp.zeros(num_envs, bool),
     final_obs=obs,
-    success=jnp.zeros(num_envs, bool),
+    success=jnp.zeros(num_envs, bool) if has_success else None,
     steps=jnp.zeros(num_envs, jnp.int32),
     key=key,
   )

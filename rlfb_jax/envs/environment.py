@@ -112,7 +112,6 @@ class MujocoEnvironment:
       terminated=jnp.zeros(num_envs, bool),
       truncated=truncated,
       final_obs=obs,
-      success=jnp.zeros(num_envs, bool),
       steps=jnp.where(truncated, 0, steps),
       key=key,
     )

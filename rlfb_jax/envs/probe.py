@@ -149,7 +149,7 @@ class ProbeEnvironment:
       terminated=done if self.probe.terminates else never,
       truncated=never if self.probe.terminates else done,
       final_obs=self._observe(cue, steps),
-      success=never,
+      success=None,
       steps=next_steps,
       key=key,
     )

@@ -1,6 +1,7 @@
 """Collection: the policy acts, the environment answers, nothing is learned."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -25,7 +26,7 @@ class Experience(flax.struct.PyTreeNode):
     truncated: [T, N] bool.
     env_reward: the true reward, [T, N]; for metrics and true-reward baselines.
     teacher_reward: what the scripted teacher judges by, [T, N].
-    success: the task's success flag, [T, N] bool; for metrics.
+    success: the task's success flag, [T, N] bool, or None; for metrics.
     pre_tanh: action before the squash, [T, N, da]; None where nobody reads it.
     log_prob: its log-density, [T, N]; None where nobody reads it.
   """
@@ -38,7 +39,7 @@ class Experience(flax.struct.PyTreeNode):
   truncated: jax.Array
   env_reward: jax.Array
   teacher_reward: jax.Array
-  success: jax.Array
+  success: jax.Array | None
   pre_tanh: jax.Array | None = None
   log_prob: jax.Array | None = None
 
@@ -48,7 +49,8 @@ class EpisodeClock(flax.struct.PyTreeNode):
 
   Attributes:
     running: true return of the current episodes so far, [N].
-    success: whether the current episodes have succeeded at any step, [N] bool.
+    success: whether the current episodes have succeeded at any step, [N] bool; None
+      where the task does not tell.
     learned: what the learned reward has paid for them so far, [N].
     paid: whether it has paid for every step of them, [N] bool.
     whole: whether they are of full length: False for first episodes that the time
@@ -56,7 +58,7 @@ class EpisodeClock(flax.struct.PyTreeNode):
   """
 
   running: jax.Array
-  success: jax.Array
+  success: jax.Array | None
   learned: jax.Array
   paid: jax.Array
   whole: jax.Array
@@ -79,7 +81,7 @@ def init_clock(state: EnvState) -> EpisodeClock:
   num_envs = state.steps.shape[0]
   return EpisodeClock(
     running=jnp.zeros(num_envs),
-    success=jnp.zeros(num_envs, bool),
+    success=None if state.success is None else jnp.zeros(num_envs, bool),
     learned=jnp.zeros(num_envs),
     paid=jnp.ones(num_envs, bool),
     whole=state.steps == 0,
@@ -164,7 +166,8 @@ def track_episodes(
 
   Returns:
     The clock and the mean true return of the whole episodes that ended, NaN where none
-    did, with how many they were, each []. Where the learned reward pays, also
+    did, with how many they were, each []. Where the task tells success, also
+    `success_rate`: the share of them that had it. Where the learned reward pays, also
     `learned_return`: the mean of its sums over the same episodes, without those that
     it paid only in part.
   """
@@ -172,19 +175,19 @@ def track_episodes(
   pay = jnp.zeros_like(experience.env_reward) if learned is None else learned
 
   def step(
-    clock: EpisodeClock, inputs: tuple[jax.Array, ...]
+    clock: EpisodeClock, inputs: tuple[Any, ...]
   ) -> tuple[EpisodeClock, EpisodeClock]:
     reward, pay, done, success = inputs
     ended = EpisodeClock(
       running=clock.running + reward,
-      success=clock.success | success,
+      success=None if success is None else clock.success | success,
       learned=clock.learned + pay,
       paid=clock.paid & (learned is not None),
       whole=clock.whole,
     )
     clock = EpisodeClock(
       running=jnp.where(done, 0.0, ended.running),
-      success=ended.success & ~done,
+      success=None if success is None else ended.success & ~done,
       learned=jnp.where(done, 0.0, ended.learned),
       paid=ended.paid | done,
       whole=ended.whole | done,
@@ -204,8 +207,9 @@ def track_episodes(
   metrics = {
     'episode_return': mean(ended.running, done),
     'episodes': jnp.sum(done).astype(jnp.float32),
-    'success_rate': mean(ended.success.astype(jnp.float32), done),
   }
+  if ended.success is not None:
+    metrics['success_rate'] = mean(ended.success.astype(jnp.float32), done)
   if learned is not None:
     metrics['learned_return'] = mean(ended.learned, done & ended.paid)
   return clock, metrics

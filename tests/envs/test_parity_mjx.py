@@ -211,6 +211,28 @@ def test_same_state_same_contacts(domain):
     assert not touching[SAMPLED].all()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('domain', ['ball_in_cup', 'finger', 'cheetah'])
+def test_resets_that_ask_the_engine_draw_the_same_starts_from_it(domain):
+  """Rejection of poses in contact (ball, finger) and settling (cheetah).
+
+  What native resets draw is tested by its distribution; the same key draws it here.
+  """
+  task = TASKS[first_task(domain)]
+  states = [
+    jax.jit(lambda key, env=env: env.reset(key, 16))(jax.random.key(7))
+    for env in (
+      MujocoEnvironment(task, physics(domain)),
+      MujocoEnvironment(task, NativePhysics(task.make_model())),
+    )
+  ]
+  ours, theirs = (np.asarray(state.physics.qpos) for state in states)
+  np.testing.assert_allclose(ours, theirs, atol=2e-5)
+  ours, theirs = (np.asarray(s.obs)[:, current_entries(domain)] for s in states)
+  np.testing.assert_allclose(ours, theirs, atol=2e-4)
+  assert len(np.unique(theirs[:, 0])) > 8
+
+
 @pytest.mark.parametrize('domain', DOMAINS)
 def test_engines_agree_over_ten_steps(domain):
   task = TASKS[first_task(domain)]

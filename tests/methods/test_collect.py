@@ -39,7 +39,7 @@ def paid_one_a_step(state, num_steps):
     truncated=flags,
     env_reward=ones,
     teacher_reward=ones,
-    success=jnp.zeros_like(flags),
+    success=None,
   )
 
 
@@ -66,6 +66,18 @@ def test_episodes_that_the_limit_cut_short_are_not_reported():
   _, metrics = track_episodes(clock, experience)
   assert metrics['episodes'] == 4
   assert metrics['episode_return'] == LENGTH
+
+
+def test_success_at_any_step_counts_and_tasks_without_it_report_none():
+  state = ENV.reset(jax.random.key(0), 3)
+  _, experience = paid_one_a_step(state, LENGTH)
+  assert 'success_rate' not in track_episodes(init_clock(state), experience)[1]
+  succeeded = jnp.zeros((LENGTH, 3), bool).at[5, 1].set(True)
+  clock = init_clock(state).replace(success=jnp.zeros(3, bool))
+  experience = experience.replace(success=succeeded)
+  clock, metrics = track_episodes(clock, experience)
+  assert float(metrics['success_rate']) == pytest.approx(1 / 3)
+  assert not clock.success.any()
 
 
 @pytest.mark.parametrize('staggered', [False, True])

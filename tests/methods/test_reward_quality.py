@@ -72,7 +72,7 @@ def test_learned_returns_are_those_of_the_episodes_that_it_paid_throughout():
       truncated=jnp.asarray(done[c]),
       env_reward=jnp.asarray(reward[c]),
       teacher_reward=jnp.asarray(reward[c]),
-      success=jnp.zeros((6, 2), bool),
+      success=None,
     )
 
   nothing = jnp.zeros((2, 1))
