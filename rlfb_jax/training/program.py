@@ -76,15 +76,18 @@ def _here() -> _Makers:
   """On the first device."""
 
   def make_session(session: Session) -> Callable[..., Any]:
-    fused = functools.partial(_scripted_session, session)
+    @functools.partial(jax.jit, donate_argnums=0, static_argnums=1)
+    def propose(state: Any, strategies: PerKind) -> tuple[Any, Any]:
+      return jax.vmap(lambda s: _propose(session, strategies, s))(state)
 
-    @functools.partial(jax.jit, donate_argnums=0, static_argnums=2)
-    def program(
-      state: Any, wanted: PerKind, strategies: PerKind
-    ) -> tuple[Any, Metrics]:
-      return jax.vmap(lambda s: fused(s, wanted, strategies))(state)
+    @functools.partial(jax.jit, donate_argnums=0)
+    def learn(state: Any, asked: Any, wanted: PerKind) -> tuple[Any, Metrics]:
+      return jax.vmap(lambda s, a: _learn(session, (s, a), wanted))(state, asked)
 
-    return program
+    def run(state: Any, wanted: PerKind, strategies: PerKind) -> tuple[Any, Metrics]:
+      return learn(*propose(state, strategies), wanted)
+
+    return run
 
   return _Makers(
     init=lambda function: jax.jit(jax.vmap(function)),
@@ -118,13 +121,25 @@ def _spread(placement: Placement) -> _Makers:
     )
 
   def make_session(session: Session) -> Callable[..., Any]:
-    fused = functools.partial(_scripted_session, session)
-
     @functools.cache
-    def program(strategies: PerKind) -> Callable[..., Any]:
-      return step(lambda s, wanted: fused(s, wanted, strategies))
+    def propose(strategies: PerKind) -> Callable[..., Any]:
+      return _Program(
+        placement.map(functools.partial(_propose, session, strategies)),
+        lambda state: (placement.state(state), placement.rows),
+        donates=True,
+      )
 
-    return lambda state, wanted, strategies: program(strategies)(state, wanted)
+    mapped = placement.map(functools.partial(_learn, session))
+    learn = _Program(
+      lambda state, asked, wanted: mapped((state, asked), wanted),
+      lambda state, *_: (placement.state(state), placement.results),
+      donates=True,
+    )
+
+    def run(state: Any, wanted: PerKind, strategies: PerKind) -> tuple[Any, Metrics]:
+      return learn(*propose(strategies)(state), wanted)
+
+    return run
 
   return _Makers(
     init=init,
@@ -169,10 +184,21 @@ class _Program:
     return self._program(*args)
 
 
-def _scripted_session(
-  session: Session, state: Any, wanted: PerKind, strategies: PerKind
-) -> tuple[Any, Metrics]:
-  """Propose, teach and absorb in one program: no person has to be waited for."""
+# A session is two programs. How questions are chosen changes between sessions, as a
+# rule after the first; what is learned from the answers, which takes longer to compile,
+# does not.
+
+
+def _propose(session: Session, strategies: PerKind, state: Any) -> tuple[Any, Any]:
+  """A new state, and what shall be asked with the teacher's key."""
   state, queries, teach_key = session.propose(state, strategies)
+  return state, (queries, teach_key)
+
+
+def _learn(
+  session: Session, asked: tuple[Any, Any], wanted: PerKind
+) -> tuple[Any, Metrics]:
+  """Teach and absorb in one: no person has to be waited for."""
+  state, (queries, teach_key) = asked
   answers = session.teach(queries, teach_key)
   return session.absorb(state, queries, answers, wanted)

@@ -1,7 +1,9 @@
 """Small runs on a world that takes seconds, shared by the tests of methods."""
 
+import contextlib
 import dataclasses
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,6 +15,25 @@ from rlfb_jax.envs.base import Environment, EnvState
 from rlfb_jax.methods.config import Config
 from rlfb_jax.training.loop import seed_keys, train
 from rlfb_jax.training.program import Compiled, compile_algorithm
+
+
+@contextlib.contextmanager
+def compilations() -> Iterator[list[str]]:
+  """What is compiled meanwhile, or taken from the compilation cache: one entry each."""
+  seen: list[str] = []
+  listening = True
+
+  def listen(event: str, *args: Any, **facts: Any) -> None:
+    del args, facts
+    if listening and event.endswith('backend_compile_duration'):
+      seen.append(event)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    yield seen
+  finally:
+    listening = False
+
 
 SMALL: dict[str, dict[str, Any]] = {
   'run': {'task': 'probe_choice', 'total_env_steps': 1280},
@@ -109,7 +130,6 @@ def run(
     methods.make(config, env, **kwargs),
     env,
     rows=seed_keys(config.run.seed, num_seeds),
-    seed=config.run.seed,
     total_env_steps=config.run.total_env_steps,
     functions=functions,
     listeners=(lambda env_steps, metrics: rows.append(metrics),),

@@ -150,7 +150,6 @@ def outcome(algorithm, env, rows, config):
     algorithm,
     env,
     rows=rows,
-    seed=0,
     total_env_steps=config.total_env_steps,
     listeners=(lambda steps, m: metrics.append(m),),
   )

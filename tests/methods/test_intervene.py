@@ -68,6 +68,18 @@ def test_the_push_fades_with_saturation_below_the_budget_too():
   assert _combine(saturated=0.9, saturation_limit=1e9)[0] == pytest.approx(2.0)
 
 
+def test_a_budget_of_zero_leaves_advantages_alone_and_finite():
+  options = RepulsionOptions(kl_mode='ratio', gradient_budget=0.0)
+  policy = repulsion_policy(PPOOptions())
+  repulsion = make_repulsion(options, policy, 3, 2, 1)
+  parts = make_intervention(repulsion, policy, options, lambda *_: 0.0, 1, 10, 5)
+  # Nothing was rated yet: every class is masked, and the bonus is nothing.
+  feedback = SimpleNamespace(classes=repulsion.init(), repelling=jnp.array(True))
+  experience = SimpleNamespace(obs=jnp.ones((10, 4, 2)), action=jnp.zeros((10, 4, 1)))
+  found = parts.shape_advantages(feedback, experience)
+  np.testing.assert_array_equal(found, np.zeros((10, 4)))
+
+
 def test_the_push_rests_once_the_policy_has_moved_far():
   assert _combine(approx_kl=0.049)[0] > 0
   assert _combine(approx_kl=0.051)[0] == 0

@@ -12,7 +12,7 @@ from rlfb_jax import envs, methods
 from rlfb_jax.methods.algorithm import PerKind
 from rlfb_jax.training.loop import seed_keys, train
 from rlfb_jax.training.program import compile_algorithm
-from tests.methods.probe_runs import ScrambledReward, make_config, run
+from tests.methods.probe_runs import ScrambledReward, compilations, make_config, run
 
 LONG = {'run': {'total_env_steps': 160 * 60}, 'ppo': {'num_epochs': 6}}
 
@@ -49,15 +49,21 @@ def test_nothing_compiles_after_the_second_chunk(method):
     for _ in range(3):
       state, _ = chunk(state)
     assert chunk._cache_size() == 1, name
-  if functions.session is not None:
-    kinds = PerKind('disagreement', '')
-    for wanted in (24, 24, 12):
-      state, _ = functions.session(
-        state, PerKind(jnp.int32(wanted), jnp.int32(0)), kinds
-      )
-      state, _ = functions.chunks['learn'](state)
-    assert functions.session._cache_size() == 1
-    assert functions.chunks['learn']._cache_size() == 1
+
+
+def test_the_reward_is_fitted_by_one_program_however_clips_are_chosen():
+  algorithm = methods.make(make_config('rbrl_kl'), envs.make('probe_choice'))
+  functions = compile_algorithm(algorithm)
+  state, _ = functions.chunks['explore'](functions.init(seed_keys(0, 2)))
+  counts = []
+  with compilations() as seen:
+    for wanted, by in ((24, 'uniform'), (24, 'disagreement'), (12, 'disagreement')):
+      request = PerKind(jnp.int32(wanted), jnp.int32(0))
+      state, _ = functions.session(state, request, PerKind(by, ''))
+      state, _ = jax.block_until_ready(functions.chunks['learn'](state))
+      counts.append(len(seen))
+  # The first has all to compile; the second what chooses clips, and nothing else.
+  assert np.diff(counts).tolist() == [1, 0]
 
 
 def test_a_seed_among_many_is_the_run_of_that_seed_alone():
@@ -107,7 +113,6 @@ def test_listeners_hear_every_chunk_and_evaluation_has_its_own_stream():
       methods.make(config, env),
       env,
       rows=seed_keys(0, 2),
-      seed=0,
       total_env_steps=480,
       eval_episodes=episodes,
       listeners=(lambda steps, m: heard.append((steps, m)),),
