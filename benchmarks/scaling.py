@@ -1,6 +1,6 @@
 """What it costs to spread a run over devices and processes.
 
-  python benchmarks/scaling.py           # about 3 minutes
+  python benchmarks/scaling.py           # about 12 minutes
   python benchmarks/scaling.py --quick   # sizes for tests, numbers worthless
 
 Two questions, each for seeds (`--mesh=seed:n`) and for the data of one seed
@@ -9,6 +9,8 @@ Two questions, each for seeds (`--mesh=seed:n`) and for the data of one seed
     cores of one machine, so this shows the price of spreading, never a gain.
   - the same work in one process on one core, and in two processes on a core each,
     which speak through the loopback device. Here two should be faster than one.
+And one for users of two cores: PPO at the sizes of `throughput.py`, one seed, ten in
+one process, and ten in two processes on a core each.
 
 Raw samples go to `--out`, tables beside it. Nothing else should run meanwhile.
 """
@@ -25,6 +27,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import workloads
 from measure import summarize
 from report import table
 from workers import ROOT
@@ -51,8 +54,12 @@ DEVICES = (1, 2, 4, 8)
 # Axis -> seeds trained side by side. The work is the same on every mesh.
 SEEDS = {'seed': 8, 'data': 1}
 PROCESS_SEEDS = {'seed': 2, 'data': 1}
+# The user's question: processes, seeds, mesh.
+MANY_TASK = 'walker_walk'
+MANY = ((1, 1, 'seed:1'), (1, 10, 'seed:1'), (2, 10, 'seed:2'))
+MANY_ROUNDS = 3
 _CHILD = pathlib.Path(__file__).parent / 'scaling_child.py'
-_TIMEOUT = 200.0
+_TIMEOUT = 600.0
 
 
 def measure(sizes: dict[str, int], devices: Sequence[int], rounds: int) -> list[Any]:
@@ -69,6 +76,18 @@ def measure(sizes: dict[str, int], devices: Sequence[int], rounds: int) -> list[
       order = {'seeds': seeds, 'meshes': meshes, 'sizes': sizes, 'rounds': rounds}
       found = _run([order] * count, pinned=True)[0]
       records.append({'kind': 'processes', 'axis': axis, 'seeds': seeds, **found})
+  return records
+
+
+def measure_many(sizes: dict[str, int], rounds: int) -> list[Any]:
+  """Samples of PPO with one seed and with ten, one record for each row of `MANY`."""
+  records = []
+  for processes, seeds, mesh in MANY:
+    order = {'seeds': seeds, 'meshes': [mesh], 'sizes': sizes, 'rounds': rounds}
+    orders = [order | {'task': MANY_TASK}] * processes
+    found = _run(orders, pinned=processes > 1)[0]
+    facts = {'kind': 'many', 'processes': processes, 'seeds': seeds}
+    records.append({**facts, **found})
   return records
 
 
@@ -137,13 +156,19 @@ def markdown(results: dict[str, Any]) -> str:
       'Two cores at best halve the time: 0.50.',
       _table(results, 'processes', axis),
     ]
+  parts += [
+    '## Many seeds on one machine',
+    f'PPO on {MANY_TASK} at the sizes of `throughput.py`. One process has all cores; of'
+    ' two, each has one of its own.',
+    _many_table(results),
+  ]
   return '\n\n'.join(parts) + '\n'
 
 
 def _table(results: dict[str, Any], kind: str, axis: str) -> str:
   rows, base = [], None
   for record in results['records']:
-    if (record['kind'], record['axis']) != (kind, axis):
+    if (record['kind'], record.get('axis')) != (kind, axis):
       continue
     for mesh, samples in record['seconds'].items():
       seconds = summarize(samples)
@@ -154,6 +179,20 @@ def _table(results: dict[str, Any], kind: str, axis: str) -> str:
       rows.append([name, seeds, seconds.text(3), relative, f'{rate:,.0f}'])
   head = ['mesh', 'seeds', 'seconds a chunk', 'relative', 'steps a second']
   return table(head, rows)
+
+
+def _many_table(results: dict[str, Any]) -> str:
+  rows, base = [], None
+  for record in results['records']:
+    if record['kind'] != 'many':
+      continue
+    (samples,) = record['seconds'].values()
+    seconds = summarize(samples)
+    rate = record['env_steps'] / seconds.median
+    base = base or rate
+    counts = str(record['processes']), str(record['seeds'])
+    rows.append([*counts, seconds.text(1), f'{rate:,.0f}', f'{rate / base:.2f}'])
+  return table(['processes', 'seeds', 'seconds a chunk', 'steps a second', ''], rows)
 
 
 def _free_port() -> int:
@@ -173,13 +212,18 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--quick', action='store_true')
   options = parser.parse_args(argv)
   sizes = QUICK_SIZES if options.quick else SIZES
+  many_sizes = workloads.TINY_SIZES if options.quick else workloads.SIZES
   devices = DEVICES[:2] if options.quick else DEVICES
+  rounds = min(options.rounds, MANY_ROUNDS)
   start = time.time()
   results = {
     **manifest.make(['python', 'benchmarks/scaling.py', *argv]),
     'load_average': os.getloadavg()[0],
     'sizes': sizes,
-    'records': measure(sizes, devices, options.rounds),
+    'records': [
+      *measure(sizes, devices, options.rounds),
+      *measure_many(many_sizes, rounds),
+    ],
     'minutes': round((time.time() - start) / 60, 1),
   }
   options.out.write_text(json.dumps(results, indent=1) + '\n')

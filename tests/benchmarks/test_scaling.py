@@ -36,9 +36,17 @@ def test_tables_are_relative_to_the_first_row():
         'seeds': 8,
         'env_steps': 100,
         'seconds': {'seed:1': [1.0, 2.0, 3.0], 'seed:2': [3.0, 3.0, 3.0]},
-      }
+      },
+      many(processes=1, seeds=1, env_steps=100, seconds=[1.0, 2.0, 4.0]),
+      many(processes=2, seeds=10, env_steps=1000, seconds=[16.0, 16.0, 16.0]),
     ],
   }
   text = scaling.markdown(results)
   assert '| --mesh=seed:1 | 8 | 2.000 [1.000-3.000] | 1.00 | 50 |' in text
   assert '| --mesh=seed:2 | 8 | 3.000 | 1.50 | 33 |' in text
+  assert '| 1 | 1 | 2.0 [1.0-4.0] | 50 | 1.00 |' in text
+  assert '| 2 | 10 | 16.0 | 62 | 1.25 |' in text
+
+
+def many(seconds, **facts):
+  return {'kind': 'many', 'seconds': {'seed:1': seconds}, **facts}
