@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rlfb_jax.reports.comparison import final_scores
 from rlfb_jax.training import metrics
 from rlfb_jax.training.intervals import mean_interval
 
@@ -28,8 +29,7 @@ class Curve(NamedTuple):
 
   def final(self, share: float = 0.1) -> np.ndarray:
     """Each seed's mean return over the last `share` of its steps, [S]."""
-    last = self.env_steps > (1 - share) * self.env_steps[-1]
-    return self.returns[last].mean(axis=0)
+    return final_scores(self.env_steps, self.returns, share)
 
 
 def read_curve(run_dir: str | pathlib.Path) -> Curve:

@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
     env,
     export.load_policy(root / 'rbrl_kl').seed(shown),
     root / 'rbrl_kl',
-    loop.evaluation_key(config.run.seed),
+    loop.evaluation_key(),
     evaluate.EvaluateOptions(),
   )
   print(f'median RbRL-KL policy: {said}')

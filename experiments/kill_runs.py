@@ -1,12 +1,12 @@
 """Runs that are killed again and again, against ones that are not, bit by bit.
 
-python experiments/kill_runs.py [--kills=20] [--methods=pebble,rbrl_kl] [--write]
+python experiments/kill_runs.py [--kills=20] [--methods=pebble,sac_mjx] [--write]
 
-Each method trains on walker_walk, with checkpoints a second or so apart. Its process is
-ended with SIGKILL at moments that take turns: anywhere, inside a save, and while people
-are asked and the reward is fitted. The next one goes on from what it finds. At the end
-every metric, every bit of the last checkpoint, the evaluation and the exported policy
-are compared with those of a run that went through.
+Each run trains on walker_walk (on MJX: cartpole_swingup), with checkpoints a second or
+so apart. Its process is ended with SIGKILL at moments that take turns: anywhere, inside
+a save, and while people are asked and the reward is fitted. The next one goes on from
+what it finds. At the end every metric, every bit of the last checkpoint, the evaluation
+and the exported policy are compared with those of a run that went through.
 """
 
 import argparse
@@ -42,21 +42,37 @@ COMMON = (
   '--checkpoint_minutes=0.02',
   '--tensorboard=false',
 )
+REPLAY = (
+  '--sac_hidden_size=64',
+  '--sac_batch_size=32',
+  '--updates_per_step=0.125',
+  '--replay_num_envs=16',
+  '--replay_chunk_steps=320',
+  '--replay_random_steps=960',
+)
+PAIRS = (
+  '--pairs_pretrain_steps=1280',
+  '--pairs_session_interval=960',
+  '--pairs_labels_per_session=40',
+  '--pairs_label_budget=400',
+  '--reward_hidden_size=64',
+)
 FLAGS = {
-  'pebble': (
-    '--method=pebble',
-    '--total_env_steps=12800',
-    '--sac_hidden_size=64',
-    '--sac_batch_size=32',
-    '--updates_per_step=0.125',
-    '--replay_num_envs=16',
-    '--replay_chunk_steps=320',
-    '--replay_random_steps=960',
-    '--pairs_pretrain_steps=1280',
-    '--pairs_session_interval=960',
-    '--pairs_labels_per_session=40',
-    '--pairs_label_budget=400',
-    '--reward_hidden_size=64',
+  'pebble': ('--method=pebble', '--total_env_steps=12800', *REPLAY, *PAIRS),
+  # All that can be put together: pairs, ratings, the outer step and the repulsion.
+  'mrn_both': (
+    *('--method=mrn', '--ask=both', '--add=mrn,kl', '--total_env_steps=12800'),
+    *(*REPLAY, *PAIRS),
+    '--feedback_pretrain_steps=1280',
+    '--feedback_session_interval=960',
+    '--feedback_labels_per_session=40',
+    '--feedback_label_budget=400',
+    '--kl_batch=64',
+  ),
+  # The other engine; a cartpole compiles in seconds.
+  'sac_mjx': (
+    *('--method=sac', '--engine=mjx', '--task=cartpole_swingup'),
+    *('--total_env_steps=25600', *REPLAY),
   ),
   'rbrl_kl': (
     '--method=rbrl_kl',
@@ -177,7 +193,7 @@ def live(folder, flags, mode, random, sessions):
 def torment(folder, flags, kills, seed=0):
   """Runs to the end; at least the first `kills` processes are killed on the way."""
   rng, sessions = random.Random(seed), session_steps(flags)
-  modes = (ANYWHERE, SAVE, SESSION)
+  modes = (ANYWHERE, SAVE, SESSION) if sessions else (ANYWHERE, SAVE)
   deaths = []
   for number in range(10 * kills):
     mode = modes[number % len(modes)] if number < kills else 'none'
@@ -269,7 +285,7 @@ HEADER = (
 def main(argv):
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--kills', type=int, default=20)
-  parser.add_argument('--methods', default='pebble,rbrl_kl')
+  parser.add_argument('--methods', default=','.join(FLAGS))
   parser.add_argument('--out', type=pathlib.Path)
   parser.add_argument('--write', action='store_true', help='keep the results')
   args = parser.parse_args(argv)

@@ -100,6 +100,8 @@ def start_or_resume(
   shall_be = plain_rows(config) if rows is None else rows
   for trace in check_same(config, shall_be, run):
     say(trace)
+  if run_dir.read_finished(run) is None:
+    place_run(config, len(shall_be))
   return run
 
 

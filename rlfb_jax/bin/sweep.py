@@ -29,7 +29,7 @@ from rlfb_jax.sweeps import cost, held, table
 from rlfb_jax.sweeps.definition import Sweep, read, read_arm, read_axis
 from rlfb_jax.sweeps.folder import JobFolder
 from rlfb_jax.sweeps.jobs import Job, plan
-from rlfb_jax.sweeps.runner import STOPPED, Interrupted, Outcome, work_through
+from rlfb_jax.sweeps.runner import STOPPED, Interrupted, Outcome, taken, work_through
 from rlfb_jax.training.run import make_environment
 
 PROGRAM = 'rlfb-sweep'
@@ -159,11 +159,7 @@ def main(argv: Sequence[str]) -> int:
 def describe(jobs: Sequence[Job], out: pathlib.Path) -> str:
   """The table of `--dry_run`."""
   states = [JobFolder(out / job.name).state() for job in jobs]
-  seconds = {
-    job.name: finished['seconds']
-    for job in jobs
-    if (finished := JobFolder(out / job.name).finished())
-  }
+  seconds = taken(jobs, out)
   times = [
     cost.Estimate(seconds[job.name], 'its own clock')
     if job.name in seconds

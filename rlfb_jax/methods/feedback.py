@@ -131,6 +131,9 @@ def make_feedback(
   def reward(state: FeedbackState, obs: jax.Array, action: jax.Array) -> jax.Array:
     return pay(members(state, obs, action), state.env_steps)
 
+  def r_hat(state: FeedbackState, obs: jax.Array, action: jax.Array) -> jax.Array:
+    return reward_model.r_hat(state.reward_model, obs, action)
+
   def propose(state: FeedbackState, key: Key, strategies: PerKind) -> PerKind:
     def of_clip(clip: Clip) -> jax.Array:
       return members(state, clip.obs, clip.action)
@@ -218,6 +221,7 @@ def make_feedback(
     pay=pay,
     pay_width=pay_width,
     reward=reward,
+    r_hat=r_hat,
     propose=propose,
     teach=teach,
     absorb=absorb,

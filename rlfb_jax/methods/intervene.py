@@ -45,7 +45,7 @@ def make_intervention(
   repulsion: Repulsion,
   policy: Policy,
   options: RepulsionOptions,
-  reward: Callable[[FeedbackState, jax.Array, jax.Array], jax.Array],
+  r_hat: Callable[[FeedbackState, jax.Array, jax.Array], jax.Array],
   action_size: int,
   rollout_steps: int,
   segment_steps: int,
@@ -56,7 +56,7 @@ def make_intervention(
     repulsion: what pushes.
     policy: that of `repulsion_policy`, which `repulsion` was made for.
     options: its options.
-    reward: r_hat of steps, as in `Feedback`; read by the gate on classes.
+    r_hat: of steps, as in `Feedback`; read by the gate on classes.
     action_size: da.
     rollout_steps: T; diagnostics look at the newest T steps.
     segment_steps: H, the length at which classes are predicted.
@@ -66,9 +66,9 @@ def make_intervention(
     classes = live_classes(feedback)
     if repulsion.gate is None:
       return classes
-    rewards = reward(feedback, experience.obs, experience.action)
     assert feedback.boundaries is not None
-    predicted = predict_classes(feedback.boundaries, rewards, segment_steps)
+    values = r_hat(feedback, experience.obs, experience.action)
+    predicted = predict_classes(feedback.boundaries, values, segment_steps)
     return repulsion.gate(classes, predicted)
 
   def regulariser(
@@ -116,7 +116,8 @@ def make_intervention(
     # Advantages have unit deviation; the bonus keeps to the same budget as a
     # gradient of the term would.
     spread = jnp.std(bonus)
-    scale = options.gradient_budget / jnp.maximum(spread, options.gradient_budget)
+    over = spread > options.gradient_budget
+    scale = jnp.where(over, options.gradient_budget / jnp.where(over, spread, 1.0), 1.0)
     scale *= fade(saturated_share(experience.action), options.saturation_limit)
     return jnp.where(jnp.isfinite(spread), bonus * scale, 0.0)
 

@@ -100,8 +100,8 @@ def make_off_policy_intervention(
     assert state.classes is not None
     assert state.boundaries is not None
     newest = archive_lib.latest(state.archive, state.archive.rollout_steps)
-    rewards = feedback.reward(state, newest.obs, newest.action)
-    predicted = predict_classes(state.boundaries, rewards, segment_steps)
+    values = feedback.r_hat(state, newest.obs, newest.action)
+    predicted = predict_classes(state.boundaries, values, segment_steps)
     classes = repulsion.gate(state.classes, predicted)
     return state.replace(classes=classes)
 

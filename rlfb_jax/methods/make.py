@@ -81,7 +81,7 @@ def _on_policy(
         repulsion,
         policy,
         config.kl,
-        feedback.reward,
+        feedback.r_hat,
         env.action_size,
         config.ppo.rollout_steps,
         config.feedback.segment_steps,
@@ -304,4 +304,4 @@ def check_memory(config: Config, env: Environment) -> None:
   Raises:
     ValueError: naming what it needs, what is free, and what would make it smaller.
   """
-  plan.refuse_beyond(memory_needed(config, env), plan.memory_available())
+  plan.refuse_beyond(memory_needed(config, env), plan.memory_available(), config)

@@ -115,7 +115,7 @@ def make_on_policy(
           shaping = parts.shape_advantages(context, experience)
         if parts.regulariser is not None:
           regulariser = parts.regulariser(context, agent, experience)
-      return ppo.update(
+      agent, metrics = ppo.update(
         agent,
         rollout_of(experience),
         rewards,
@@ -126,6 +126,7 @@ def make_on_policy(
         regulariser=regulariser,
         shaping=shaping,
       )
+      return agent, metrics | {'agent_reward': jnp.mean(rewards)}
 
     return one_seed_at_a_time(learn)
 
@@ -155,7 +156,6 @@ def make_on_policy(
     if phase == LEARN and feedback is not None:
       learned = rewards
       metrics['reward_correlation'] = correlation(rewards, experience.env_reward)
-    metrics['agent_reward'] = jnp.mean(rewards)
     clock, episodes = track_episodes(state.clock, experience, learned)
 
     context = feedback.context(seen) if feedback else None

@@ -37,6 +37,8 @@ class Feedback(NamedTuple):
     pay: `(members [K, ...], env_steps []) -> [...]`, what the agent is paid for it.
     pay_width: K.
     reward: `(state, obs, action) -> [...]`, both in one.
+    r_hat: `(state, obs, action) -> [...]`, the learned reward without what a method
+      may add to the pay: what classes of behaviour are told by.
     propose: `(state, key, strategies) -> queries`; `strategies` is the request's.
     teach: `(queries, key) -> answers`, the scripted teacher.
     absorb: `(state, key, queries, answers, wanted) -> (state, metrics)`; `wanted`
@@ -55,6 +57,7 @@ class Feedback(NamedTuple):
   pay: Callable[[jax.Array, jax.Array], jax.Array]
   pay_width: int
   reward: Callable[[Any, jax.Array, jax.Array], jax.Array]
+  r_hat: Callable[[Any, jax.Array, jax.Array], jax.Array]
   propose: Callable[[Any, Key, PerKind], Any]
   teach: Callable[[Any, Key], Any]
   absorb: Callable[..., tuple[Any, Metrics]]

@@ -13,6 +13,7 @@ from rlfb_jax.methods.algorithm import PerKind
 from rlfb_jax.methods.config import Config
 from rlfb_jax.methods.feedback import ArchiveShape
 from rlfb_jax.methods.off_policy_parts import replay_widths
+from rlfb_jax.methods.recipes import SURF, Recipe
 
 
 class Memory(NamedTuple):
@@ -184,8 +185,13 @@ def memory_available() -> int | None:
   return 1024 * int(facts['MemAvailable'].split()[0])
 
 
-def refuse_beyond(needed: Memory, available: int | None) -> None:
+def refuse_beyond(needed: Memory, available: int | None, config: Config) -> None:
   """Refuses a run that cannot fit, before anything is allocated.
+
+  Args:
+    needed: by the run.
+    available: bytes; None where nobody knows.
+    config: whose flags would make it smaller.
 
   Raises:
     ValueError: naming what it needs and what would make it smaller.
@@ -195,6 +201,18 @@ def refuse_beyond(needed: Memory, available: int | None) -> None:
       f'This run takes {needed.total / 2**30:.1f} GiB ({needed.replay / 2**30:.1f} for'
       f' replay, {needed.archive / 2**30:.1f} for clips to ask about,'
       f' {needed.answers / 2**30:.1f} for labelled and unlabelled ones) and'
-      f' {available / 2**30:.1f} GiB are free; lower --num_seeds, --replay_capacity or'
-      ' --surf_unlabelled_per_label.'
+      f' {available / 2**30:.1f} GiB are free; lower --num_seeds or'
+      f' --{_flag_of_largest(needed, config.recipe)}.'
     )
+
+
+def _flag_of_largest(needed: Memory, recipe: Recipe) -> str:
+  """The flag that the largest part of the memory follows."""
+  kind = 'feedback' if recipe.rates else 'pairs'
+  part = max(needed._fields, key=lambda name: getattr(needed, name))
+  if part == 'replay':
+    return 'replay_capacity'
+  if part == 'archive':
+    # Without a replay buffer it reaches back from the last session to the start.
+    return 'pairs_archive_episodes' if recipe.replays else f'{kind}_session_interval'
+  return 'surf_unlabelled_per_label' if SURF in recipe.add else f'{kind}_label_budget'

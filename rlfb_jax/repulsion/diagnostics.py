@@ -12,10 +12,10 @@ from rlfb_jax.repulsion.features import features
 from rlfb_jax.repulsion.gaussian import shrink, weighted_moments
 from rlfb_jax.repulsion.options import RepulsionOptions
 from rlfb_jax.repulsion.policy import (
-  SATURATED,
   Policy,
   PolicyBatch,
   distribution,
+  saturated_share,
   squashed_entropy,
 )
 from rlfb_jax.repulsion.records import ClassStatistics
@@ -58,7 +58,7 @@ def diagnose(
     key: noise of the re-sampled actions.
 
   Returns:
-    By class, [n], 0 where masked and NaN for classes that the run does not have but
+    By class, [n], NaN where masked and for classes that the run does not have but
     others of its program: `kl/state`, `kl/action` (nats, in the chosen
     direction), `kl/floor` (joint sampling floor), `kl/segments`. Scalars:
     `policy/entropy` (of executed actions), `policy/saturation` (share of action
@@ -76,7 +76,7 @@ def diagnose(
   parts = DIVERGENCES[options.direction](stats.gaussian, centre, cov, obs.shape[-1])
 
   def by_class(values: jax.Array) -> jax.Array:
-    values = jnp.where(stats.mask & jnp.isfinite(values), values, 0)
+    values = jnp.where(stats.mask, values, jnp.nan)
     return fill(num_classes, values[:-1], jnp.nan)
 
   return {
@@ -85,8 +85,8 @@ def diagnose(
     'kl/floor': by_class(sampling_floor(x.shape[-1], stats.num_rows, obs.shape[0])),
     'kl/segments': fill(num_classes, stats.num_segments[:-1], jnp.nan),
     'policy/entropy': jnp.mean(squashed_entropy(mean, log_std, noise)),
-    'policy/saturation': jnp.mean(jnp.mean(jnp.abs(action) > SATURATED, axis=-1)),
-    'policy/log_std': jnp.mean(jnp.mean(log_std, axis=-1)),
+    'policy/saturation': saturated_share(action),
+    'policy/log_std': jnp.mean(log_std),
   }
 
 

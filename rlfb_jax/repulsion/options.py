@@ -101,12 +101,16 @@ class RepulsionOptions(Options):
   # cosine of 0.98 at worst; two batches of 1024 states agree to 0.84 (walker's
   # sizes) or 0.67 (quadruped's): noise, not age, limits it.
   refresh_every: int = option(
-    25, 'Minibatches that share one evaluated repulsion gradient.', low=1
+    25,
+    'Minibatches that share one evaluated repulsion gradient; not of influence and of '
+    "ratio's shaping, which have none.",
+    low=1,
   )
   gradient_budget: float = option(
     0.1,
     'Largest norm of the repulsion gradient over that of the RL loss. At 0.5 actions '
-    'still drift to the edge of their range (walker_walk).',
+    "still drift to the edge of their range (walker_walk). Of ratio's shaping: largest "
+    'deviation over that of the advantages; not of influence.',
     low=0.0,
     sweep=True,
   )
@@ -114,20 +118,22 @@ class RepulsionOptions(Options):
     'mean',
     'RL gradient that the budget is a share of: the running mean over an epoch '
     'without its noise (what the policy consistently learns; a budget below 1 leaves '
-    'some of it), or that of each minibatch, noise included.',
+    'some of it), or that of each minibatch, noise included. Only where there is a '
+    'repulsion gradient.',
     choices=('mean', 'minibatch'),
   )
   saturation_limit: float = option(
     0.3,
     'The push fades linearly to nothing as the share of saturated actions '
-    '(|a| > 0.97) in the rollout rises to this; 1e9 never fades.',
+    '(|a| > 0.97) in the rollout rises to this; 1e9 never fades. Not of influence.',
     above=0.0,
     sweep=True,
   )
   approx_kl_gate: float = option(
     0.05,
     'PPO: the term is left out of minibatches on which the approximate '
-    'KL(old || new) of the policy exceeds this many nats.',
+    'KL(old || new) of the policy exceeds this many nats. Inside the clip (shaping) '
+    'and in the reward (influence) it needs no gate.',
     above=0.0,
     sweep=True,
   )
@@ -165,6 +171,12 @@ def check(options: RepulsionOptions, num_classes: Count) -> None:
     raise ValueError(
       f'kl_mode={options.kl_mode} knows one direction only, not '
       f'{options.direction}; try direction=forward or kl_mode=pathwise.'
+    )
+  inside = options.kl_mode == 'ratio' and options.ratio_form == 'shaping'
+  if options.sigma_grad and (inside or options.kl_mode == 'influence'):
+    raise ValueError(
+      f'sigma_grad=true does nothing under kl_mode={options.kl_mode}, whose push is no'
+      ' gradient of its own; try kl_mode=pathwise.'
     )
   named = not is_traced(options.weights)
   if named and options.weights == 'hpml' and options.include_best:

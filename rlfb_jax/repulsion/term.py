@@ -81,6 +81,14 @@ _DISTANCES = {
 }
 
 
+def _pushing(
+  options: RepulsionOptions, num_classes: Count
+) -> tuple[jax.Array, jax.Array]:
+  """Rows of the classes that push, and their weights."""
+  rows = active_rows(options, num_classes)
+  return jnp.asarray(rows), jnp.asarray(class_weights(options, num_classes)[rows])
+
+
 def make_regulariser(
   options: RepulsionOptions,
   policy: Policy,
@@ -92,10 +100,7 @@ def make_regulariser(
 
   Classes that are masked, gated or not finite give neither value nor gradient.
   """
-  rows = jnp.asarray(active_rows(options, num_classes))
-  omega = jnp.asarray(
-    class_weights(options, num_classes)[active_rows(options, num_classes)]
-  )
+  rows, omega = _pushing(options, num_classes)
   joint = options.kl_scope == 'joint' and not options.kl_mode.startswith('heads')
   kappa = options.kappa_per_dim * (num_actions + num_states * joint)
   distances = _DISTANCES[options.kl_mode]
@@ -127,10 +132,7 @@ def make_shaper(
   options: RepulsionOptions, scope: str, num_classes: Count, clip: float | None
 ) -> Shaper:
   """The bonus `beta sum_i w_i Phi'(u_i) psi_i` of each step."""
-  rows = jnp.asarray(active_rows(options, num_classes))
-  omega = jnp.asarray(
-    class_weights(options, num_classes)[active_rows(options, num_classes)]
-  )
+  rows, omega = _pushing(options, num_classes)
 
   def shaper(
     stats: ClassStatistics,

@@ -81,15 +81,14 @@ def record(
     [episode_length]; after an early end they show the episodes that followed.
   """
 
-  def step(state: EnvState, _: None) -> tuple[EnvState, tuple[jax.Array, jax.Array]]:
-    pose = env.pose(state)[0]
-    state = env.step(state, act(params, state.obs))
-    return state, (pose, state.env_reward[0])
+  def look(
+    before: EnvState, action: jax.Array, after: EnvState
+  ) -> tuple[jax.Array, jax.Array]:
+    del action
+    return env.pose(before)[0], after.env_reward[0]
 
-  _, (poses, rewards) = jax.lax.scan(
-    step, env.reset(key, 1), None, length=env.episode_length
-  )
-  return poses, rewards
+  seen: tuple[jax.Array, jax.Array] = play(env, act, params, key, 1, look)[1]
+  return seen
 
 
 def evaluate_seeds(

@@ -28,7 +28,9 @@ from rlfb_jax.training.stages import CHUNK, run_stage, stages_at
 # `(env_steps of each seed, metrics [S, ...])`, after each chunk.
 Listener = Callable[[int, dict[str, Any]], None]
 
-# Evaluation draws its starts from a stream that training never touches.
+# Evaluation draws its starts from a stream that training never touches, the same for
+# every seed of every run: policies are compared on the same episodes, however seeds
+# were cut into jobs.
 _EVALUATION = 1_000_003
 
 
@@ -55,9 +57,9 @@ def seed_keys(seed: int, num_seeds: int) -> jax.Array:
   return jnp.stack([jax.random.key(seed + i) for i in range(num_seeds)])
 
 
-def evaluation_key(seed: int) -> Key:
+def evaluation_key() -> Key:
   """Randomness of the starts of evaluation episodes."""
-  return jax.random.fold_in(jax.random.key(seed), _EVALUATION)
+  return jax.random.key(_EVALUATION)
 
 
 def train(
@@ -65,7 +67,6 @@ def train(
   env: Environment,
   *,
   rows: Any,
-  seed: int,
   total_env_steps: int,
   eval_episodes: int = 0,
   eval_interval: int = 0,
@@ -80,7 +81,6 @@ def train(
     algorithm: the method, see `rlfb_jax.methods.make`.
     env: for evaluation.
     rows: what `algorithm.init` takes, leaves [S, ...]; see `seed_keys`.
-    seed: randomness of the evaluation, the same for all rows.
     total_env_steps: of each seed; a multiple of the chunk.
     eval_episodes: episodes of the deterministic evaluation at the end.
     eval_interval: environment steps between evaluations on the way, whose mean return
@@ -97,7 +97,7 @@ def train(
     signals.Stopped: if there are checkpoints and a signal has come; says what is saved.
   """
   functions = functions or compile_algorithm(algorithm)
-  assess = make_assess(algorithm, functions, env, evaluation_key(seed), eval_episodes)
+  assess = make_assess(algorithm, functions, env, evaluation_key(), eval_episodes)
   if restored is None:
     restored = Restored(functions.init(rows), Clock())
   state, clock = restored

@@ -138,7 +138,8 @@ def _write_events(
       fits = len(names) == array.size
       rows = names if fits else [f'row_{i}' for i in range(array.size)]
       for row, value in zip(rows, array, strict=True):
-        events.scalar(f'{row}/{name}', float(value), env_steps)
+        if np.isfinite(value):  # TensorBoard draws nothing else, and says so each time.
+          events.scalar(f'{row}/{name}', float(value), env_steps)
   events.flush()
 
 

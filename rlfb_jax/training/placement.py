@@ -159,12 +159,12 @@ def make_placement(
   if used > len(devices):
     raise ValueError(
       f'--mesh={text} takes {used} devices, of which there are {len(devices)}; try'
-      f' --mesh=seed:{len(devices)}.'
+      f' --mesh=seed:{_largest_divisor(num_seeds, len(devices))}.'
     )
   if hosts > 1 and used != len(devices):
     raise ValueError(
       f'--mesh={text} takes {used} of {len(devices)} devices, but each host must have a'
-      f' part; try --mesh=seed:{len(devices)}.'
+      f' part; try --mesh=seed:{len(devices)} with a multiple of {len(devices)} seeds.'
     )
   check_seeds(num_seeds, spread)
   if used == 1:

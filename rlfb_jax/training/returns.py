@@ -54,7 +54,8 @@ def save(
   Args:
     path: of the file, in the run's report, which is made if it is not there.
     task: name.
-    seed: randomness of the starts.
+    seed: randomness of the starts; of a run's own evaluation its first seed, which
+      tells whose it is.
     returns: [S, episodes].
     q_error: of the critics, each [S].
   """

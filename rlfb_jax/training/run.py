@@ -150,7 +150,6 @@ def train_run(
       algorithm,
       env,
       rows=rows,
-      seed=options.seed,
       total_env_steps=config.total_env_steps,
       eval_episodes=options.eval_episodes,
       eval_interval=options.eval_interval if options.eval_episodes else 0,

@@ -11,7 +11,9 @@ report/        the evaluation at the end, and what rlfb-evaluate has found and f
 finished.json  written last: the run is complete
 """
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 import re
@@ -118,12 +120,14 @@ def create(
   Raises:
     ValueError: if `path` holds a run already or cannot be made.
   """
-  root = pathlib.Path(path) if path else _free(pathlib.Path(parent), name)
+  root = pathlib.Path(path or parent)
   try:
-    root.mkdir(parents=True, exist_ok=bool(path))
+    root.mkdir(parents=True, exist_ok=True)
+    if not path:
+      root = _make_free(root, name)
   except OSError as error:
     raise ValueError(
-      f'--run_dir={path} cannot be made ({error.strerror}); name another folder.'
+      f'--run_dir={root} cannot be made ({error.strerror}); name another folder.'
     ) from None
   run = RunDir(root)
   if run.manifest.exists() or run.metrics.exists():
@@ -178,9 +182,13 @@ def read_finished(run: RunDir) -> dict[str, Any] | None:
   return found
 
 
-def _free(parent: pathlib.Path, name: str) -> pathlib.Path:
+def _make_free(parent: pathlib.Path, name: str) -> pathlib.Path:
+  """Makes the first of `name`, `name-2`, ... that is not there."""
   name = re.sub(r'[^\w.-]+', '-', name)
-  number = 1
-  while (path := parent / (name if number == 1 else f'{name}-{number}')).exists():
-    number += 1
-  return path
+  for number in itertools.count(1):
+    path = parent / (name if number == 1 else f'{name}-{number}')
+    # Another run that starts at this moment may be faster.
+    with contextlib.suppress(FileExistsError):
+      path.mkdir()
+      return path
+  raise AssertionError

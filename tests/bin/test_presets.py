@@ -22,7 +22,14 @@ def test_every_preset_passes_all_checks(name):
     (
       'paper_literal',
       RepulsionOptions(
-        kl_scope='joint', bound='identity', beta=1.0, shrinkage=1e-3, sigma_grad=True
+        kl_scope='joint',
+        bound='identity',
+        beta=1.0,
+        shrinkage=1e-3,
+        sigma_grad=True,
+        gradient_budget=1e9,
+        saturation_limit=1e9,
+        approx_kl_gate=1e9,
       ),
     ),
     (

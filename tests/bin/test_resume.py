@@ -149,6 +149,13 @@ def test_another_mesh_is_taken_and_told(cut):
   assert '--mesh=seed:1 was --mesh= before' in trace
 
 
+def test_a_mesh_that_does_not_fit_is_one_sentence(cut, capsys):
+  with pytest.raises(SystemExit) as caught:
+    train.main([f'--run_dir={cut}', '--resume', '--mesh=seed:99'])
+  assert caught.value.code == 2
+  assert 'takes 99 devices, of which there are' in capsys.readouterr().err
+
+
 def test_another_state_is_one_sentence(cut, capsys):
   path = cut / 'flags.txt'
   text = path.read_text()

@@ -66,6 +66,8 @@ def test_the_public_code_has_a_value_but_no_gradient() -> None:
     ({'kl_mode': 'heads_gaussian', 'direction': 'reverse'}, 'heads_gaussian'),
     ({'weights': 'hpml', 'include_best': True}, 'include_best'),
     ({'kl_mode': 'heads_unlikelihood', 'bound': 'logsum'}, 'logsum'),
+    ({'kl_mode': 'ratio', 'sigma_grad': True}, 'sigma_grad'),
+    ({'kl_mode': 'influence', 'sigma_grad': True}, 'sigma_grad'),
   ],
 )
 def test_contradictions_are_refused(options: dict[str, str], names: str) -> None:

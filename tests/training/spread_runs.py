@@ -99,7 +99,6 @@ def main(argv: list[str]) -> None:
       algorithm,
       env,
       rows=seed_keys(int(flags.get('seed', 0)), num_seeds),
-      seed=0,
       total_env_steps=config.run.total_env_steps,
       eval_episodes=int(flags.get('eval_episodes', 0)),
       functions=functions,

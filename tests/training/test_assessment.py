@@ -33,7 +33,7 @@ def test_episodes_are_played_once(method, monkeypatch):
     return reset(self, key, num_envs)
 
   monkeypatch.setattr(ProbeEnvironment, 'reset', counted)
-  assess = make_assess(algorithm, functions, env, evaluation_key(0), 3)
+  assess = make_assess(algorithm, functions, env, evaluation_key(), 3)
   returns, error = assess(state)
   assert begun == [3]
   assert returns.shape == (2, 3)
@@ -44,7 +44,7 @@ def test_episodes_are_played_once(method, monkeypatch):
 def test_episodes_that_critics_are_measured_on_have_the_returns_of_others(method):
   task = {'task': 'cartpole_balance', 'engine': 'native', 'total_env_steps': 8000}
   env, algorithm, functions, state = _made(make_config(method, run=task))
-  key = evaluation_key(0)
+  key = evaluation_key()
   returns, error = make_assess(algorithm, functions, env, key, 3)(state)
   alone = functions.read(
     lambda s: evaluate.evaluate(env, algorithm.act, algorithm.policy(s), key, 3)

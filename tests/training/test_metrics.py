@@ -145,9 +145,8 @@ def test_events_hold_the_mean_over_finite_seeds(run, monkeypatch):
     monkeypatch.setattr(writer._events, 'scalar', lambda *record: events.append(record))
     writer.write(7, {'r': jnp.array([1.0, 3.0, jnp.nan]), 'phase': 'x', 'bad': np.nan})
   assert events[0] == ('r', 2.0, 7)
-  # Nobody has said what the rows are.
-  assert events[1:3] == [('row_0/r', 1.0, 7), ('row_1/r', 3.0, 7)]
-  assert {name for name, _, _ in events} == {'r', *(f'row_{i}/r' for i in range(3))}
+  # Nobody has said what the rows are; of one that is not finite nothing is drawn.
+  assert events[1:] == [('row_0/r', 1.0, 7), ('row_1/r', 3.0, 7)]
 
 
 def test_events_of_rows_are_called_by_seed_and_flags(tmp_path, monkeypatch):

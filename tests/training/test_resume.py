@@ -68,7 +68,6 @@ class Lived:
       self.algorithm,
       self.env,
       rows=self.rows,
-      seed=0,
       total_env_steps=self.total,
       listeners=(lambda step, metrics: lines.append((step, dict(metrics))),),
       functions=self.functions,
@@ -141,7 +140,7 @@ def test_a_resumed_run_has_the_same_bits(method, tmp_path):
     lived.resume(step)
 
 
-def test_positions_lie_between_labels_and_fits_and_before_events():
+def test_positions_lie_after_sessions_and_before_events():
   config = make_config('mrn+kl/both', **SHORT)
   algorithm = methods.make(config, envs.make('probe_choice'))
   assert (160, ('session', 'event:begin_learning')) in positions(algorithm, 640)
