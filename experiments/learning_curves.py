@@ -1,9 +1,8 @@
-"""Learning curves of the methods with their controls.
+"""Learning curves from ratings and on the true reward; those from pairs: mrn_tables.
 
 Runs what is missing, one vmapped program an arm, and draws what is there:
 
   python experiments/learning_curves.py --group=ratings --seeds=5
-  python experiments/learning_curves.py --group=pairs --seeds=3
   python experiments/learning_curves.py --group=truth --seeds=2
   python experiments/learning_curves.py --draw_only
 
@@ -92,31 +91,6 @@ RATINGS = Group(
   notes=('n = 4 classes; logged_only trains to the same bits as rbrl.',),
 )
 
-PAIRS = Group(
-  preset='fast_replay',
-  arms={
-    'sac': ['--method=sac'],
-    'pebble': ['--method=pebble'],
-    # The published 1000 steps of the fit per 128 labels, each on 640 pairs, would take
-    # ten times as long as all the rest on two cores.
-    'surf': [
-      '--method=surf',
-      '--surf_reward_update=50',
-      '--surf_unlabelled_per_label=10',
-    ],
-    'rune': ['--method=rune'],
-    'mrn': ['--method=mrn'],
-    'mrn_zero': ['--method=mrn', '--mrn_zero_gradient=true'],
-  },
-  default_arms=('sac', 'pebble', 'surf', 'rune', 'mrn', 'mrn_zero'),
-  # 100 labels as published, in sessions that follow each other as much faster as the
-  # run is shorter.
-  tasks={'walker_walk': ['--pairs_session_interval=2500']},
-  steps={'walker_walk': 60_000},
-  differences=(('mrn', 'pebble'), ('mrn', 'mrn_zero'), ('surf', 'pebble')),
-  notes=('100 labels of an oracle, ten a session; the first session is at 10,000.',),
-)
-
 TRUTH = Group(
   preset='sac',
   # As published but for the networks: one environment, an update a step.
@@ -135,7 +109,7 @@ TRUTH = Group(
   differences=(),
   notes=('One environment, an update a step; networks of 256 x 2, batches of 256.',),
 )
-GROUPS = {'ratings': RATINGS, 'pairs': PAIRS, 'truth': TRUTH}
+GROUPS = {'ratings': RATINGS, 'truth': TRUTH}
 PAPER_STEPS = 4_000_000
 
 PUBLISHED = {

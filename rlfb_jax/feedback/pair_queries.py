@@ -17,7 +17,7 @@ from rlfb_jax.core.types import Key
 from rlfb_jax.feedback.k_center import farthest_first
 from rlfb_jax.feedback.pairs import Candidates
 from rlfb_jax.feedback.preferences import PreferenceStore
-from rlfb_jax.feedback.queries import EnsembleReward, highest
+from rlfb_jax.feedback.queries import EnsembleReward, any_of, check_enough, highest
 from rlfb_jax.feedback.rows import usable_labels
 
 
@@ -71,21 +71,12 @@ def entropy_score(logits: jax.Array) -> jax.Array:
   return jnp.mean(jnp.log1p(jnp.exp(-size)) + size * jax.nn.sigmoid(-size), axis=0)
 
 
-def _check(candidates: Candidates, k: int) -> None:
-  if k > candidates.size:
-    raise ValueError(
-      f'{k} queries cannot be chosen from {candidates.size} candidate pairs; ask for '
-      f'at most {candidates.size}.'
-    )
-
-
 def uniform(
   key: Key, ensemble_r_hat: EnsembleReward, candidates: Candidates, k: int, asked: Asked
 ) -> jax.Array:
   """Any k, [k] int32. The first session always asks so: r_hat knows nothing yet."""
   del ensemble_r_hat, asked
-  _check(candidates, k)
-  return jax.random.permutation(key, candidates.size)[:k].astype(jnp.int32)
+  return any_of(key, candidates.size, k)
 
 
 def _best(
@@ -104,7 +95,7 @@ def _by_score(score: Score) -> PairStrategy:
     asked: Asked,
   ) -> jax.Array:
     del key, asked
-    _check(candidates, k)
+    check_enough(candidates.size, k)
     return _best(score, ensemble_r_hat, candidates, k)
 
   return choose
@@ -115,7 +106,7 @@ def k_center(
 ) -> jax.Array:
   """Pairs unlike those asked about before and unlike each other, [k] int32."""
   del key, ensemble_r_hat
-  _check(candidates, k)
+  check_enough(candidates.size, k)
   return farthest_first(pair_features(candidates), k, asked.centres, asked.mask)
 
 
@@ -127,7 +118,7 @@ def _k_center_among_best(score: Score) -> PairStrategy:
     k: int,
     asked: Asked,
   ) -> jax.Array:
-    _check(candidates, k)
+    check_enough(candidates.size, k)
     half = max(k, candidates.size // 2)
     kept = _best(score, ensemble_r_hat, candidates, half)
     best = jax.tree.map(lambda x: x[kept], candidates)

@@ -20,12 +20,18 @@ QueryStrategy = Callable[[Key, EnsembleReward, Clip, int], jax.Array]
 SPREAD_FLOOR = 1e-6
 
 
-def _check(candidates: Clip, k: int) -> None:
-  if k > candidates.size:
+def check_enough(size: int, k: int) -> None:
+  """Raises ValueError where k cannot be chosen of so many candidates."""
+  if k > size:
     raise ValueError(
-      f'{k} queries cannot be chosen from {candidates.size} candidates; ask for at '
-      f'most {candidates.size}.'
+      f'{k} queries cannot be chosen from {size} candidates; ask for at most {size}.'
     )
+
+
+def any_of(key: Key, size: int, k: int) -> jax.Array:
+  """Any k of so many candidates, [k] int32."""
+  check_enough(size, k)
+  return jax.random.permutation(key, size)[:k].astype(jnp.int32)
 
 
 def uniform(
@@ -33,8 +39,7 @@ def uniform(
 ) -> jax.Array:
   """Any k, [k] int32. The first session always asks so: r_hat knows nothing yet."""
   del ensemble_r_hat
-  _check(candidates, k)
-  return jax.random.permutation(key, candidates.size)[:k].astype(jnp.int32)
+  return any_of(key, candidates.size, k)
 
 
 def member_spread(returns: jax.Array, normalise: bool) -> jax.Array:
@@ -67,7 +72,7 @@ def _disagreement(normalise: bool) -> QueryStrategy:
     key: Key, ensemble_r_hat: EnsembleReward, candidates: Clip, k: int
   ) -> jax.Array:
     del key
-    _check(candidates, k)
+    check_enough(candidates.size, k)
     returns = jnp.sum(ensemble_r_hat(candidates), axis=-1)
     # A segment that cannot be valued comes last, and does not decide how others rank.
     valued = jnp.all(jnp.isfinite(returns), axis=0)

@@ -105,6 +105,16 @@ def _check_parts(config: Config, env: Environment) -> None:
         f'--reward_{flag}=0 leaves the reward nothing to learn from, as nothing else is'
         f' asked for; try --reward_{flag}=1.'
       )
+  for kind, timetable, flag in (
+    (recipe.rates, config.feedback, 'feedback'),
+    (recipe.compares, config.pairs, 'pairs'),
+  ):
+    if kind and 'disagreement' in timetable.query and reward.ensemble_size < 2:
+      raise ValueError(
+        f'--reward_ensemble_size={reward.ensemble_size} cannot disagree, and'
+        f' --{flag}_query={timetable.query} asks where members do; try'
+        f' --reward_ensemble_size=3, or --{flag}_query=uniform.'
+      )
   if RUNE in recipe.add and reward.ensemble_size < 2:
     raise ValueError(
       f'--reward_ensemble_size={reward.ensemble_size} cannot disagree, and RUNE pays'

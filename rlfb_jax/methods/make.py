@@ -1,6 +1,7 @@
 """Each method by name: which parts it is composed of."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +37,7 @@ from rlfb_jax.methods.recipes import KL, MRN, RATINGS, RUNE, SURF
 from rlfb_jax.repulsion import Policy, Repulsion
 from rlfb_jax.reward.fit import make_fit
 from rlfb_jax.reward.meta import QValues
-from rlfb_jax.reward.meta_step import MetaStep, make_meta_step
+from rlfb_jax.reward.meta_step import MetaStep, init_meta, make_meta_step
 from rlfb_jax.reward.model import (
   RewardModelState,
   aggregate,
@@ -220,8 +221,7 @@ def _feedback(
   model = make_reward_model(reward, env.observation_size, env.action_size)
   init_outer = None
   if MRN in recipe.add:
-    # Only what is carried: the step itself is made where the critics are known.
-    init_outer = _meta(config, env, lambda *args: args[0], 1.0).init
+    init_outer = functools.partial(init_meta, config.mrn)
   return make_feedback(
     plan.archive_shape(config, env),
     (env.observation_size, env.action_size, env.pose_size),

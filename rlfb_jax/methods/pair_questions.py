@@ -139,10 +139,11 @@ def make_pair_questions(
         queries.unlabelled.second,
         wanted=wanted * unlabelled_per_label,
       )
+    told = jnp.arange(per_session) < wanted
     return PairMemory(asked, unlabelled), {
       'pairs_asked': asked.asked,
-      'pairs_skipped': jnp.sum(skipped & (jnp.arange(per_session) < wanted)),
-      'compared_return': jnp.mean(answers.returns),
+      'pairs_skipped': jnp.sum(skipped & told),
+      'compared_return': jnp.mean(answers.returns, where=told[:, None]),
     }
 
   def init() -> PairMemory:

@@ -90,10 +90,11 @@ def make_rating_questions(
     store = store_lib.append(
       store, queries.clip, answers.rating, skipped, env_steps=env_steps, wanted=wanted
     )
+    told = jnp.arange(per_session) < wanted
     return store, {
       'labels_asked': store.asked,
-      'labels_skipped': jnp.sum(skipped & (jnp.arange(per_session) < wanted)),
-      'rated_return': jnp.mean(answers.segment_return),
+      'labels_skipped': jnp.sum(skipped & told),
+      'rated_return': jnp.mean(answers.segment_return, where=told),
     }
 
   return Questions(

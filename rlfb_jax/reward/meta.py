@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.networks import MLP
-from rlfb_jax.core.padding import Count, capacity, number
+from rlfb_jax.core.padding import Count, number
 from rlfb_jax.core.types import Params
 from rlfb_jax.feedback.unlabelled import Segments
 from rlfb_jax.reward.options import RewardOptions
@@ -46,11 +46,15 @@ class PairBatch(NamedTuple):
 
 
 class RatingBatch(NamedTuple):
-  """M rated segments, leaves [M, H, ...], rating [M] int32 and mask [M] bool."""
+  """M rated segments, leaves [M, H, ...], rating [M] int32 and mask [M] bool.
+
+  `weights` [n] are those of the classes in the loss.
+  """
 
   segment: Segments
   rating: jax.Array
   mask: jax.Array
+  weights: jax.Array
 
 
 class OuterBatch(NamedTuple):
@@ -96,7 +100,7 @@ class Judge(NamedTuple):
       scores,
       jnp.clip(batch.rating, 0, number(self.num_classes) - 1),
       batch.mask,
-      jnp.ones(capacity(self.num_classes)),
+      batch.weights,
       num_classes=self.num_classes,
       sharpness=class_sharpness(
         options.sharpness, options.sharpness_mode, self.num_classes

@@ -1,5 +1,6 @@
 """MRN's bi-level step: which labels, which optimiser, and what is reported."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ from rlfb_jax.reward.model import (
 from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.reward.preferences import PreferenceLossOptions
 from rlfb_jax.reward.session import is_finite
-from rlfb_jax.reward.sources import segment_rewards
+from rlfb_jax.reward.sources import class_weights, segment_rewards
 
 Pay = Callable[[jax.Array], jax.Array]
 
@@ -98,10 +99,6 @@ def _gather(clip: Any, index: jax.Array) -> Segments:
   return Segments(clip.obs[index], clip.action[index])
 
 
-def _norm(tree: Any) -> jax.Array:
-  return jnp.sqrt(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)))
-
-
 def supervised_gradient(
   options: RewardOptions, judge: Judge, state: RewardModelState, batch: OuterBatch
 ) -> MLP:
@@ -126,6 +123,25 @@ def supervised_gradient(
     return jax.grad(loss)(params)
 
   return map_members(member, state.params)
+
+
+def _own_optimiser(options: MetaOptions) -> optax.GradientTransformation:
+  if options.optimiser == 'own_adam':
+    return optax.adam(options.learning_rate, eps=options.adam_epsilon)
+  return optax.sgd(options.learning_rate)
+
+
+def init_meta(options: MetaOptions, state: RewardModelState) -> MetaState:
+  """What the outer step carries beside the ensemble, before the first.
+
+  Args:
+    options: of the step.
+    state: of the ensemble.
+  """
+  own = ()
+  if options.optimiser != 'shared_adam':
+    own = jax.vmap(_own_optimiser(options).init)(state.params)
+  return MetaState(opt_state=own, num_steps=jnp.zeros((), jnp.int32))
 
 
 def make_meta_step(
@@ -183,20 +199,11 @@ def make_meta_step(
     )
   judge = Judge(reward_options, num_classes or 2, pairs or PreferenceLossOptions())
   shared = options.optimiser == 'shared_adam'
-  if shared:
-    optimiser = make_optimiser(reward_options)
-  elif options.optimiser == 'own_adam':
-    optimiser = optax.adam(options.learning_rate, eps=options.adam_epsilon)
-  else:
-    optimiser = optax.sgd(options.learning_rate)
+  optimiser = make_optimiser(reward_options) if shared else _own_optimiser(options)
   gradient_of = outer_gradient if options.closed_form else outer_gradient_autodiff
 
   def judged(segments: Segments) -> Segments:
     return middle(segments, segments.obs.shape[1] - 2 * margin)
-
-  def init(state: RewardModelState) -> MetaState:
-    own = () if shared else jax.vmap(optimiser.init)(state.params)
-    return MetaState(opt_state=own, num_steps=jnp.zeros((), jnp.int32))
 
   def labels_of(
     key: Key, ratings: RatingStore | None, preferences: PreferenceStore | None
@@ -215,7 +222,12 @@ def make_meta_step(
       index, mask = pick_labels(
         rating_key, usable_labels(ratings), rated_size, options.outer_batch
       )
-      rated = RatingBatch(_gather(ratings.clip, index), ratings.rating[index], mask)
+      rated = RatingBatch(
+        _gather(ratings.clip, index),
+        ratings.rating[index],
+        mask,
+        class_weights(reward_options, judge.num_classes, ratings),
+      )
     if preferences is not None:
       index, mask = pick_labels(
         pair_key, usable_labels(preferences), size, options.outer_batch
@@ -266,11 +278,11 @@ def make_meta_step(
     metrics = {
       'meta_loss': outer.loss,
       'meta_accuracy': outer.accuracy,
-      'meta_gradient_norm': _norm(outer.gradient),
+      'meta_gradient_norm': optax.tree.norm(outer.gradient),
     }
     if options.measure_supervised:
       supervised = supervised_gradient(reward_options, judge, reward, batch)
-      metrics['supervised_gradient_norm'] = _norm(supervised)
+      metrics['supervised_gradient_norm'] = optax.tree.norm(supervised)
     gradient = outer.gradient
     if options.zero_gradient:
       gradient = jax.tree.map(jnp.zeros_like, gradient)
@@ -295,4 +307,4 @@ def make_meta_step(
     metrics['meta_non_finite'] = jnp.sum(~finite, dtype=jnp.int32)
     return meta.replace(num_steps=meta.num_steps + 1), reward, metrics
 
-  return MetaStep(init, step)
+  return MetaStep(functools.partial(init_meta, options), step)

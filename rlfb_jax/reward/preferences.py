@@ -117,13 +117,3 @@ def preference_loss(
     correct=correct,
     counted=counted,
   )
-
-
-def middle_steps(stored_steps: int, margin: int) -> slice:
-  """The steps that a teacher judges, of segments stored with a margin each side."""
-  if stored_steps <= 2 * margin:
-    raise ValueError(
-      f'Segments of {stored_steps} stored steps have nothing between margins of '
-      f'{margin} on each side; store at least {2 * margin + 1}.'
-    )
-  return slice(margin, stored_steps - margin)

@@ -19,7 +19,6 @@ from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.reward.preferences import (
   PreferenceLossOptions,
   cross_entropy,
-  middle_steps,
   preference_loss,
 )
 from rlfb_jax.reward.session import Outcome, Source
@@ -68,6 +67,16 @@ class SurfOptions(Options):
         f'crop={self.crop} must be at most 2 * margin={2 * self.margin}: a crop lies '
         f'within the stored steps; try {2 * self.margin}.'
       )
+
+
+def middle_steps(stored_steps: int, margin: int) -> slice:
+  """The steps that a teacher judges, of segments stored with a margin each side."""
+  if stored_steps <= 2 * margin:
+    raise ValueError(
+      f'Segments of {stored_steps} stored steps have nothing between margins of '
+      f'{margin} on each side; store at least {2 * margin + 1}.'
+    )
+  return slice(margin, stored_steps - margin)
 
 
 def crop_masks(

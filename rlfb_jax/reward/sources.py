@@ -51,6 +51,16 @@ def minibatch_rows(options: RewardOptions, usable: jax.Array) -> int:
   return min(options.minibatch_size, usable.shape[0])
 
 
+def class_weights(
+  options: RewardOptions, num_classes: Count, store: RatingStore
+) -> jax.Array:
+  """Weights of the classes in the rating loss, [n]: by their labels, or all 1."""
+  rows = capacity(num_classes)
+  if not options.class_weights:
+    return jnp.ones(rows)
+  return balancing_weights(class_histogram(store, rows), num_classes)
+
+
 def rating_source(
   options: RewardOptions,
   num_classes: Count,
@@ -62,9 +72,7 @@ def rating_source(
   usable = usable_labels(store)
   rows = capacity(num_classes)
   ratings = jnp.clip(store.rating, 0, number(num_classes) - 1)
-  counts = class_histogram(store, rows)
-  ones = jnp.ones(rows)
-  weights = balancing_weights(counts, num_classes) if options.class_weights else ones
+  weights = class_weights(options, num_classes, store)
   loss_fn = functools.partial(
     rating_loss,
     num_classes=num_classes,

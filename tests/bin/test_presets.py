@@ -6,6 +6,7 @@ from rlfb_jax import methods
 from rlfb_jax.bin import flags, launch
 from rlfb_jax.feedback.schedule import label_schedule
 from rlfb_jax.feedback.teachers import TeacherOptions
+from rlfb_jax.methods.config import to_sections
 from rlfb_jax.repulsion import RepulsionOptions
 from rlfb_jax.training.run import make_environment
 
@@ -92,6 +93,143 @@ def test_published_sessions_of_ratings_fire_every_32000_steps(name, task, size, 
   assert [s.num_labels for s in sessions] == [size] * 10
   assert [s.asked for s in sessions] == [size * i for i in range(1, 11)]
   assert [s.query for s in sessions] == ['uniform'] + [later] * 9
+
+
+SAC_WALKER = {
+  'sac_actor_learning_rate': '0.0005',
+  'sac_critic_learning_rate': '0.0005',
+  'sac_temperature_learning_rate': '0.0001',
+  'sac_hidden_size': '1024',
+  'sac_hidden_layers': '2',
+  'sac_batch_size': '1024',
+  'replay_num_envs': '1',
+  'updates_per_step': '1.0',
+}
+SAC_QUADRUPED = SAC_WALKER | {
+  'sac_actor_learning_rate': '0.0001',
+  'sac_critic_learning_rate': '0.0001',
+}
+# Of the scripts of B-Pref, PEBBLE and SURF.
+PEBBLE = {
+  'replay_random_steps': '1000',
+  'pairs_pretrain_steps': '10000',
+  'pairs_segment_steps': '50',
+  'pairs_query': 'disagreement',
+  'pairs_large_batch': '10',
+  'replay_catch_up_updates': '100',
+  'reward_ensemble_size': '3',
+  'reward_learning_rate': '0.0003',
+  'reward_whiten': 'false',
+  'reward_max_passes': '50',
+  'teacher_beta': '-1.0',
+}
+
+
+def labels(budget, per_session, interval):
+  return {
+    'pairs_label_budget': str(budget),
+    'pairs_labels_per_session': str(per_session),
+    'pairs_session_interval': str(interval),
+  }
+
+
+FEW = SAC_WALKER | PEBBLE | labels(100, 10, 20_000)
+MANY = SAC_QUADRUPED | PEBBLE | labels(1000, 100, 30_000)
+SURF = {
+  'method': 'surf',
+  'surf_threshold': '0.99',
+  'surf_unlabelled_weight': '1.0',
+  'surf_unlabelled_ratio': '4',
+  'surf_unlabelled_per_label': '100',
+  'surf_reward_update': '1000',
+  'surf_margin': '5',
+  'surf_crop': '5',
+}
+RUNE = {'method': 'rune', 'rune_bonus': '0.05', 'rune_decay': '1e-05'}
+MRN = {'method': 'mrn', 'mrn_outer_weight': '0.1', 'mrn_zero_gradient': 'false'}
+MRN_CODE = {
+  'mrn_optimiser': 'shared_adam',
+  'mrn_outer_batch': 'last',
+  'mrn_outer_batch_size': '0',
+  'mrn_time_limits_terminal': 'true',
+  'mrn_stop_with_budget': 'true',
+  'teacher_square_thresholds': 'true',
+  'preference_equal_as_first': 'true',
+}
+PREF_PPO = {
+  'method': 'pref_ppo',
+  'ppo_rollout_steps': '500',
+  'ppo_learning_rate': '5e-05',
+  'ppo_num_epochs': '20',
+  'ppo_clip_range': '0.4',
+  'ppo_clip_decay': 'true',
+  'ppo_noise_steps': '4',
+  'ppo_hidden_size': '256',
+  'ppo_hidden_layers': '3',
+  'pairs_pretrain_steps': '32000',
+  'pretrain_num_epochs': '50',
+  'reward_whiten': 'true',
+  'reward_max_passes': '100',
+}
+
+
+@pytest.mark.parametrize(
+  ('name', 'task', 'wanted'),
+  [
+    ('sac', '', SAC_WALKER | {'method': 'sac', 'replay_random_steps': '5000'}),
+    ('sac_quadruped', 'quadruped_walk', SAC_QUADRUPED | {'method': 'sac'}),
+    ('ddpg', '', {'method': 'ddpg', 'replay_random_steps': '5000'}),
+    ('pebble', '', PEBBLE | {'method': 'pebble'}),
+    ('pebble_walker', 'walker_walk', FEW | {'method': 'pebble'}),
+    ('pebble_cheetah', 'cheetah_run', FEW | {'method': 'pebble'}),
+    ('pebble_quadruped', 'quadruped_walk', MANY | {'method': 'pebble'}),
+    ('surf_walker', 'walker_walk', FEW | SURF),
+    ('surf_cheetah', 'cheetah_run', FEW | SURF | {'surf_threshold': '0.999'}),
+    ('surf_quadruped', 'quadruped_walk', MANY | SURF),
+    ('rune_walker', 'walker_walk', FEW | RUNE),
+    ('rune_cheetah', 'cheetah_run', FEW | RUNE),
+    ('rune_quadruped', 'quadruped_walk', MANY | RUNE),
+    ('mrn_walker', 'walker_walk', FEW | MRN | {'mrn_interval': '1000'}),
+    ('mrn_cheetah', 'cheetah_run', FEW | MRN | {'mrn_interval': '5000'}),
+    (
+      'mrn_quadruped',
+      'quadruped_walk',
+      MANY | MRN | labels(700, 70, 30_000) | {'mrn_interval': '3000'},
+    ),
+    ('mrn_code', 'walker_walk', FEW | MRN | MRN_CODE),
+    ('mrn_zero', 'walker_walk', FEW | MRN | {'mrn_zero_gradient': 'true'}),
+    (
+      'pref_ppo_walker',
+      'walker_walk',
+      PREF_PPO
+      | labels(500, 50, 16_000)
+      | {
+        'ppo_num_envs': '32',
+        'ppo_minibatch_size': '64',
+        'ppo_gae_lambda': '0.92',
+      },
+    ),
+    (
+      'pref_ppo_quadruped',
+      'quadruped_walk',
+      PREF_PPO
+      | labels(1000, 100, 16_000)
+      | {
+        'ppo_num_envs': '16',
+        'ppo_minibatch_size': '125',
+        'ppo_gae_lambda': '0.9',
+      },
+    ),
+  ],
+)
+def test_presets_hold_what_was_published(name, task, wanted):
+  argv = [f'--preset={name}']
+  lines = flags.to_lines(to_sections(launch.parse(argv)))
+  pairs = (line[2:].partition('=') for line in lines if line.startswith('--'))
+  found = {flag: value for flag, _, value in pairs}
+  assert {flag: found[flag] for flag in wanted} == wanted
+  if task:
+    assert found['task'] == task
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,12 @@ def test_a_seed_among_many_is_the_run_of_that_seed_alone():
     ),
     ('rbrl', {'reward': {'rating_weight': 0.0}}, 'try --reward_rating_weight=1'),
     ('pebble', {'reward': {'pair_weight': 0.0}}, 'try --reward_pair_weight=1'),
-    ('rune', {'reward': {'ensemble_size': 1}}, 'cannot disagree'),
+    ('pebble', {'reward': {'ensemble_size': 1}}, 'try .*--pairs_query=uniform'),
+    (
+      'rune',
+      {'reward': {'ensemble_size': 1}, 'pairs': {'query': 'uniform'}},
+      'RUNE pays for disagreement',
+    ),
     ('rune', {'reward': {'aggregation': 'mean_plus_std'}}, 'twice'),
     (
       'surf',

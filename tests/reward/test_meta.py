@@ -57,7 +57,9 @@ def problem(seed=0):
   label = jnp.asarray([0.0, 1.0, 0.5, 1.0, 0.0, 1.0])
   mask = jnp.arange(M) < REAL
   pairs = meta.PairBatch(segments(), segments(), label, mask)
-  rated = meta.RatingBatch(segments(), jnp.asarray([0, 1, 2, 1, 0, 2]), mask)
+  rated = meta.RatingBatch(
+    segments(), jnp.asarray([0, 1, 2, 1, 0, 2]), mask, jnp.ones(3)
+  )
   critic = network(rng, [DS + DA, 6, 6, 1], (2,))
   ensemble = network(rng, [DS + DA, 4, 4, 1], (3,))
   return critic, ensemble, normal(B, DS), normal(B, DA), normal(B), pairs, rated

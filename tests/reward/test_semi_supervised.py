@@ -87,5 +87,7 @@ def test_steps_grow_with_the_labels(labels, update, steps):
 def test_refusal():
   with pytest.raises(ValueError, match=r'crop=5 must be at most 2 \* margin=4'):
     S.SurfOptions(margin=2)
+  with pytest.raises(ValueError, match='nothing between margins of 5'):
+    S.middle_steps(10, 5)
   with pytest.raises(ValueError, match='crop=5 must be less than the 4 steps'):
     S.crop_masks(jax.random.key(0), 2, 14, SURF)
