@@ -1,7 +1,8 @@
 """Worlds that take seconds to learn, each of which tests one part of an agent.
 
 The failing one names the broken part (after Jones, "Debugging RL, without the
-agonizing pain"): values, values that depend on what is seen, discounting, policy.
+agonizing pain"): values, values that depend on what is seen, discounting, policy, and
+a policy whose pay comes later.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ class ProbeState(flax.struct.PyTreeNode):
   """What a probe world remembers.
 
   Attributes:
-    cue: -1 or 1, drawn anew at every step, [N] float32.
+    cue: what there is to see; -1 or 1 when drawn, [N] float32.
   """
 
   cue: jax.Array
@@ -36,6 +37,7 @@ class Probe:
       only a time limit.
     observe: `(cue, steps) -> [N]`, with steps taken so far as float32.
     reward: `(cue, steps, action) -> [N]`, of what was seen before the action.
+    move: `(cue, action, drawn) -> [N]`, the next cue; by default the one just drawn.
   """
 
   name: str
@@ -43,6 +45,9 @@ class Probe:
   terminates: bool
   observe: Callable[[jax.Array, jax.Array], jax.Array]
   reward: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+  move: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] = (
+    lambda cue, action, drawn: drawn
+  )
 
 
 PROBES = (
@@ -78,6 +83,16 @@ PROBES = (
     terminates=False,
     observe=lambda cue, steps: cue,
     reward=lambda cue, steps, action: (1 + cue * action[:, 0]) / 2,
+  ),
+  # A point to be brought to the middle, where it pays 1 a step: an action pays from the
+  # next step on, so that who looks no further learns nothing. 8.2 at best.
+  Probe(
+    name='probe_reach',
+    episode_length=10,
+    terminates=False,
+    observe=lambda cue, steps: cue,
+    reward=lambda cue, steps, action: 1 - jnp.abs(cue),
+    move=lambda cue, action, drawn: jnp.clip(cue + 0.4 * action[:, 0], -1, 1),
   ),
 )
 
@@ -137,9 +152,11 @@ class ProbeEnvironment:
     action = jnp.clip(action, -1.0, 1.0)
     cue, steps = state.physics.cue, state.steps
     reward = self.probe.reward(cue, steps.astype(jnp.float32), action)
-    cue = _draw_cue(cue_key, num_envs)
+    drawn = _draw_cue(cue_key, num_envs)
+    moved = self.probe.move(cue, action, drawn)
     steps = steps + 1
     done = steps >= self.episode_length
+    cue = jnp.where(done, drawn, moved)
     never = jnp.zeros(num_envs, bool)
     next_steps = jnp.where(done, 0, steps)
     return EnvState(
@@ -148,7 +165,7 @@ class ProbeEnvironment:
       env_reward=reward.astype(jnp.float32),
       terminated=done if self.probe.terminates else never,
       truncated=never if self.probe.terminates else done,
-      final_obs=self._observe(cue, steps),
+      final_obs=self._observe(moved, steps),
       success=None,
       steps=next_steps,
       key=key,

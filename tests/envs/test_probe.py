@@ -87,8 +87,24 @@ def test_choice_rewards_actions_that_follow_the_cue(policy, mean):
   assert set(np.unique(after.final_obs)) == {-1, 1}
 
 
+def test_reaching_pays_from_the_step_after_the_action_on():
+  env = envs.make('probe_reach')
+  before, after = roll(env, lambda obs: -jnp.sign(obs))
+  cue = np.asarray(before.obs[..., 0])
+  np.testing.assert_allclose(after.env_reward, 1 - np.abs(cue), atol=1e-6)
+  going_on = ~np.asarray(after.truncated)
+  stepped = (cue - 0.4 * np.sign(cue))[going_on]
+  np.testing.assert_allclose(after.obs[..., 0][going_on], stepped, atol=1e-6)
+  np.testing.assert_array_equal(np.abs(after.obs[..., 0][~going_on]), 1)
+  # The last thing seen is where the point came to, not where the next one starts.
+  assert np.abs(np.asarray(after.final_obs)[~going_on]).max() < 0.3
+  best = jax.jit(lambda obs: -jnp.clip(obs / 0.4, -1, 1))
+  _, after = roll(env, best)
+  assert float(after.env_reward[:10].sum(axis=0).mean()) == pytest.approx(8.2, abs=0.01)
+
+
 def test_seeds_under_vmap_equal_seeds_alone():
-  env = ProbeEnvironment(PROBES[-1], episode_length=3, action_size=2)
+  env = ProbeEnvironment(PROBES[3], episode_length=3, action_size=2)
   keys = jax.random.split(jax.random.key(1), 3)
 
   def run(key):

@@ -85,13 +85,19 @@ def test_scrambling_the_reward_for_everyone_but_the_teacher_changes_nothing(meth
   assert (returns[0] != returns[1]).any()
 
 
-def test_pebble_with_many_labels_reaches_what_sac_earns():
-  """Ten steps, at best 1 each, about half of that by chance."""
-  steps = {'run': {'total_env_steps': 3200}}
+@pytest.mark.parametrize(
+  ('task', 'level'), [('probe_choice', 8.0), ('probe_reach', 7.0)]
+)
+def test_pebble_with_many_labels_reaches_what_sac_earns(task, level):
+  """Ten steps, at best 1 each; half of that by chance, and less where actions pay late.
+
+  Where a point is to be brought to the middle, values must reach beyond a step.
+  """
+  steps = {'run': {'task': task, 'total_env_steps': 3200}}
   _, sac = run(make_config('sac', **steps))
   pairs = {'label_budget': 240, 'labels_per_session': 60, 'session_interval': 400}
   reward = {'max_passes': 60, 'learning_rate': 3e-3}
   _, pebble = run(make_config('pebble', pairs=pairs, reward=reward, **steps))
   goal = sac[-1]['episode_return'].mean()
-  assert goal > 8.0
+  assert goal > level
   assert pebble[-1]['episode_return'].mean() > goal - 1.0
