@@ -5,7 +5,8 @@ import jax.numpy as jnp
 
 from rlfb_jax.feedback.archive import Archive, ring_index
 
-# B-Pref's `reward_model.py`: thresholds follow the last so many episodes.
+# B-Pref's `reward_model.py`: thresholds follow the last so many episodes. (Its PrefPPO
+# takes up to 100; thresholds of all methods mean the same here.)
 _EPISODES = 10
 
 
