@@ -172,7 +172,7 @@ def test_critics_that_are_stepped_in_thought_see_the_same_ends(terminal):
 
 def test_without_its_gradient_an_outer_step_moves_the_reward_by_momentum_only():
   before = states('mrn')['learn'].feedback.reward_model.params
-  after, own = outer_stepped('mrn', zero_gradient=True)
+  after, own = outer_stepped('mrn', zero_gradient=True, optimiser='own_adam')
   assert float(own['meta_gradient_norm']) > 0
   assert float(own['meta_reward_change']) == 0
   chex.assert_trees_all_equal(after.feedback.reward_model.params, before)
