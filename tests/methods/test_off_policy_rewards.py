@@ -72,14 +72,17 @@ def test_nothing_compiles_after_the_first_of_each():
   assert not second
 
 
-@pytest.mark.parametrize('method', ['mrn/both', 'pref_ppo'])
+@pytest.mark.parametrize(
+  'method', ['mrn/both', 'pref_ppo', 'pebble+surf,rune', 'pebble@ddpg']
+)
 def test_scrambling_the_reward_for_everyone_but_the_teacher_changes_nothing(method):
   config = make_config(method, **SHORT)
   learned, returns = [], []
   for state, rows in run_shown_and_scrambled(
     config, teacher_reward=ScrambledReward.truth
   ):
-    learned.append(jax.device_get((state.agent, state.feedback.reward_model)))
+    stored = getattr(state, 'replay', None)  # PPO keeps no buffer.
+    learned.append(jax.device_get((state.agent, state.feedback.reward_model, stored)))
     returns.append(rows[-1]['episode_return'])
   chex.assert_trees_all_equal(*learned)
   assert (returns[0] != returns[1]).any()

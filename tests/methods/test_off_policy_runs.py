@@ -66,6 +66,7 @@ def test_outer_steps_come_when_they_are_due_and_move_the_reward():
   assert len(outer) == 1
   assert np.all(outer[0]['meta_gradient_norm'] > 0)
   assert np.all(outer[0]['supervised_gradient_norm'] > 0)
+  assert np.all(outer[0]['meta_reward_change'] > 0)
 
 
 def test_curiosity_pays_more_than_the_mean():

@@ -1,0 +1,230 @@
+"""Gradient steps of agents with a replay buffer that come between chunks."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlfb_jax import envs, methods
+from rlfb_jax.agents.off_policy import Transitions, update
+from rlfb_jax.core import replay as replay_lib
+from rlfb_jax.methods.make import make_agent, make_payer
+from rlfb_jax.methods.off_policy_parts import transitions_of
+from rlfb_jax.methods.outer import make_outer_step
+from rlfb_jax.reward.meta_step import MetaStep
+from rlfb_jax.reward.model import make_reward_model
+from tests.methods.probe_runs import make_config
+
+ENV = envs.make('probe_choice')
+METHODS = ('mrn', 'mrn+rune/both')
+RATIO = 0.5
+
+
+def configure(method, **mrn):
+  """An outer step that moves the reward by more than rounding does."""
+  return make_config(
+    method,
+    run={'total_env_steps': 640, 'updates_per_step': RATIO},
+    mrn={'learning_rate': 1e-2} | mrn,
+  )
+
+
+@functools.cache
+def states(method):
+  """One seed after each stage from its start to its first chunk of learning."""
+  algorithm = methods.make(configure(method), ENV)
+  request = algorithm.request(160)
+
+  def session(state):
+    state, queries, key = algorithm.session.propose(state, request.strategies)
+    answers = algorithm.session.teach(queries, key)
+    return algorithm.session.absorb(state, queries, answers, request.wanted)
+
+  stages = {
+    'random': algorithm.chunks['random'],
+    'explore': algorithm.chunks['explore'],
+    'session': session,
+    'begin_learning': algorithm.events['begin_learning'],
+    'learn': algorithm.chunks['learn'],
+  }
+  state = jax.jit(algorithm.init)(jax.random.key(0))
+  seen = {}
+  for name, stage in stages.items():
+    state, _ = jax.jit(stage)(state)
+    seen[name] = state
+  return seen
+
+
+@functools.cache
+def outer_step(method, **mrn):
+  """The bi-level step as a program of one seed."""
+  return jax.jit(methods.make(configure(method, **mrn), ENV).events['outer_step'])
+
+
+@functools.cache
+def outer_stepped(method, **mrn):
+  return outer_step(method, **mrn)(states(method)['learn'])
+
+
+def members(config, state, obs, action):
+  """What the reward ensemble says, [K, B]."""
+  model = make_reward_model(config.reward, ENV.observation_size, ENV.action_size)
+  return model.r_hat_members(state.feedback.reward_model, obs, action)
+
+
+def drawn(state, key, size):
+  """The batch that a key of sampling stands for, and what is stored beside it."""
+  batch_key, _ = jax.random.split(key)
+  index = replay_lib.draw(batch_key, state.replay, (size,))
+  fields, pay = replay_lib.gather(state.replay, index)
+  return transitions_of(fields), pay
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_after_an_outer_step_all_rows_held_are_paid_by_the_new_reward(method):
+  before = states(method)['learn']
+  after, _ = outer_stepped(method, time_limits_terminal=True)
+  held = int(after.replay.filled)
+  assert held == 240
+  obs, action, *_ = replay_lib.unpack(after.replay.rows[:held], after.replay.widths)
+  expected = members(configure(method), after, obs, action).T
+  np.testing.assert_allclose(after.replay.pay[:held], expected, atol=1e-5)
+  assert np.abs(after.replay.pay[:held] - before.replay.pay[:held]).max() > 1e-2
+
+
+@pytest.mark.parametrize('terminal', [True, False])
+@pytest.mark.parametrize('method', METHODS)
+def test_the_agent_learns_at_once_from_what_the_new_reward_pays(method, terminal):
+  config = configure(method)
+  agent = make_agent(config, ENV)
+  before = states(method)['learn']
+  after, _ = outer_stepped(method, time_limits_terminal=terminal)
+  key, batch_key, _, next_key, _, learn_key = jax.random.split(before.key, 6)
+  batch, _ = drawn(before, batch_key, config.sac.batch_size)
+  values = agent.next_values(before.agent, batch, next_key)
+  pay = make_payer(config.reward, config.rune if 'rune' in method else None)
+  ended = np.asarray(batch.truncated) & terminal
+  assert ended.any() == terminal
+
+  def learned_from(state):
+    said = members(config, state, batch.obs, batch.action)
+    rewards = pay(said, before.env_steps)
+    targets = rewards + config.sac.discount * np.where(ended, 0.0, values)
+    return jax.jit(agent.learn)(
+      before.agent, batch, targets, learn_key, before.updates, None
+    )[0]
+
+  expected = learned_from(after)
+  chex.assert_trees_all_close(after.agent, expected, atol=1e-5, rtol=1e-4)
+  # The reward of the moment before would have taught something else.
+  with pytest.raises(AssertionError):
+    chex.assert_trees_all_close(
+      learned_from(before).critic, expected.critic, atol=1e-5, rtol=1e-4
+    )
+  assert int(after.updates) == int(before.updates) + 1
+  assert int(after.env_steps) == int(before.env_steps)
+  assert bool(jnp.all(jax.random.key_data(after.key) == jax.random.key_data(key)))
+
+
+def test_time_limits_end_the_return_in_outer_steps_where_asked():
+  state = states('mrn')['learn']
+  settings = [outer_step('mrn', time_limits_terminal=t) for t in (True, False)]
+  stopped, passed = (step(state)[0] for step in settings)
+  gaps = jax.tree.map(
+    lambda x, y: float(jnp.max(jnp.abs(x - y))),
+    stopped.agent.critic,
+    passed.agent.critic,
+  )
+  assert max(jax.tree.leaves(gaps)) > 1e-4
+  # The last column of a row says whether it was cut off; now none was.
+  rows = state.replay.rows.at[:, -1].set(0.0)
+  state = state.replace(replay=state.replay.replace(rows=rows))
+  stopped, passed = (step(state)[0] for step in settings)
+  chex.assert_trees_all_close(stopped.agent, passed.agent, atol=1e-6)
+
+
+@pytest.mark.parametrize('terminal', [True, False])
+def test_critics_that_are_stepped_in_thought_see_the_same_ends(terminal):
+  # Their step is so small that no more than rounding would tell.
+  config = configure('mrn', time_limits_terminal=terminal)
+  agent = make_agent(config, ENV)
+
+  def step(key, outer, reward, critic, obs, action, continuation, *labels):
+    return outer, reward, {'continuation': continuation}
+
+  meta = MetaStep(init=None, step=step)
+  state = states('mrn')['learn']
+  ends = jnp.asarray([[0, 0, 1], [0, 1, 0]], bool)
+  one = jnp.zeros((3, 1))
+  batch = Transitions(one, one, one, terminated=ends[0], truncated=ends[1])
+  outer = make_outer_step(config.mrn, meta, agent, None, None)
+  _, metrics = outer.step(
+    state.feedback, state.agent, batch, jnp.full(3, 2.0), jax.random.key(0)
+  )
+  worth = 2.0 * config.sac.discount
+  np.testing.assert_allclose(
+    metrics['continuation'], [worth, 0.0 if terminal else worth, 0.0], rtol=1e-6
+  )
+
+
+def test_without_its_gradient_an_outer_step_moves_the_reward_by_momentum_only():
+  before = states('mrn')['learn'].feedback.reward_model.params
+  after, own = outer_stepped('mrn', zero_gradient=True, optimiser='own_adam')
+  assert float(own['meta_gradient_norm']) > 0
+  assert float(own['meta_reward_change']) == 0
+  chex.assert_trees_all_equal(after.feedback.reward_model.params, before)
+  _, shared = outer_stepped('mrn', zero_gradient=True, optimiser='shared_adam')
+  assert float(shared['meta_reward_change']) > 0
+
+
+def test_learning_begins_with_new_critics_and_a_burst_of_updates():
+  config = configure('mrn')
+  agent = make_agent(config, ENV)
+  before, after = (states('mrn')[name] for name in ('session', 'begin_learning'))
+  pay = make_payer(config.reward, None)
+  count = config.replay.catch_up_updates
+  key, reset_key = jax.random.split(before.key)
+  fresh = agent.reset_critic(reset_key, before.agent)
+
+  @jax.jit
+  def caught_up(learned, key):
+    for i in range(count):
+      key, batch_key, _, update_key = jax.random.split(key, 4)
+      batch, said = drawn(before, batch_key, config.sac.batch_size)
+      rewards = pay(said.T, before.env_steps)
+      learned, _ = update(
+        agent, learned, batch, rewards, update_key, before.updates + i
+      )
+    return learned
+
+  expected = caught_up(fresh, key)
+  chex.assert_trees_all_close(after.agent, expected, atol=1e-4, rtol=1e-3)
+  # What was learned of novelty is far away, and so are critics not caught up.
+  for other in (caught_up(before.agent, key), before.agent, fresh):
+    with pytest.raises(AssertionError):
+      chex.assert_trees_all_close(
+        after.agent.critic, other.critic, atol=1e-4, rtol=1e-3
+      )
+  assert int(after.agent.critic_optimizer.count) == count
+  explored = int(before.agent.actor_optimizer.count)
+  assert int(after.agent.actor_optimizer.count) == explored + count
+  assert explored > 0
+
+
+def test_updates_keep_their_ratio_to_environment_steps():
+  seen = states('mrn')
+  config = configure('mrn')
+  steps, burst = config.replay.chunk_steps, config.replay.catch_up_updates
+  updates = {name: int(state.updates) for name, state in seen.items()}
+  assert updates == {
+    'random': 0,
+    'explore': steps * RATIO,
+    'session': steps * RATIO,
+    'begin_learning': steps * RATIO + burst,
+    'learn': 2 * steps * RATIO + burst,
+  }
+  count = seen['learn'].agent.critic_optimizer.count
+  assert int(count) == burst + steps * RATIO

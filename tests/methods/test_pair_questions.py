@@ -1,0 +1,206 @@
+"""Pairs from an archive in which every number tells where it comes from."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlfb_jax.feedback import archive as archives
+from rlfb_jax.feedback.pair_queries import (
+  PAIR_STRATEGIES,
+  disagreement_score,
+  entropy_score,
+  member_logits,
+)
+from rlfb_jax.feedback.schedule import PairOptions, Session
+from rlfb_jax.feedback.teachers import TeacherOptions
+from rlfb_jax.methods.pair_questions import make_pair_questions
+
+N, T, L, H, MARGIN, K = 2, 10, 60, 3, 2, 6
+STORED = H + 2 * MARGIN
+SESSIONS = (Session(100, 4, 4, 'uniform'), Session(200, K, 4 + K, 'uniform'))
+OPTIONS = PairOptions(segment_steps=H, large_batch=5, recent_episodes=3)
+KEY = jax.random.key(0)
+
+
+def questions(options=OPTIONS, teacher=TeacherOptions(), **kwargs):
+  return make_pair_questions(teacher, options, SESSIONS, (2, 1, 1), N, T, **kwargs)
+
+
+@functools.cache
+def filled():
+  """Every field carries 100 env + step; episodes of T steps end together."""
+  archive = archives.init_archive(L, T, N, 2, 1, 1)
+  done = jnp.zeros((T, N), bool).at[-1].set(True)
+  for i in range(L // T):
+    ids = 100.0 * jnp.arange(N) + jnp.arange(i * T, (i + 1) * T)[:, None]
+    field = ids[..., None]
+    archive = archives.append(
+      archive, archives.Rollout(field * jnp.ones(2), field, field, ids, done)
+    )
+  return archive
+
+
+def members(clip):
+  """Two that disagree, [2, B, H]."""
+  value = clip.obs[..., 0]
+  return jnp.stack([jnp.sin(value), jnp.cos(3.0 * value)])
+
+
+def propose(asking, strategy='uniform', archive=None, key=KEY):
+  archive = filled() if archive is None else archive
+  return asking.propose(archive, members, asking.init(), key, strategy)
+
+
+def steps_of(clip):
+  """Where the steps of a clip come from, [B, H]."""
+  return np.asarray(clip.obs[..., 0]) % 100
+
+
+def margins_become(rewards, value):
+  inside = slice(MARGIN, MARGIN + H)
+  return jnp.full_like(rewards, value).at[:, inside].set(rewards[:, inside])
+
+
+@pytest.mark.parametrize(
+  'teacher', [{}, {'gamma': 0.5}, {'equal': 0.1, 'skip': 0.5}], ids=str
+)
+def test_the_teacher_judges_the_middle_only(teacher):
+  asking = questions(teacher=TeacherOptions(**teacher), margin=MARGIN)
+  queries = propose(asking)
+  answers = asking.teach(queries, KEY)
+  shown = queries.shown
+  middles = [
+    np.asarray(rewards)[:, MARGIN : MARGIN + H].sum(axis=1)
+    for rewards in (shown.first_rewards, shown.second_rewards)
+  ]
+  np.testing.assert_allclose(answers.returns, np.stack(middles, axis=1), rtol=1e-6)
+  for first, second in ((1e6, -1e6), (-1e6, 1e6), (jnp.nan, jnp.nan)):
+    poisoned = shown._replace(
+      first_rewards=margins_become(shown.first_rewards, first),
+      second_rewards=margins_become(shown.second_rewards, second),
+    )
+    again = asking.teach(queries._replace(shown=poisoned), KEY)
+    jax.tree.map(np.testing.assert_array_equal, again, answers)
+  turned = shown._replace(
+    first_rewards=shown.second_rewards, second_rewards=shown.first_rewards
+  )
+  other = asking.teach(queries._replace(shown=turned), KEY)
+  assert (np.asarray(other.label) != np.asarray(answers.label)).any()
+
+
+def test_thresholds_are_of_clips_as_long_as_those_judged():
+  archive = filled()
+  even = dataclasses.replace(
+    archive.steps, env_reward=jnp.full_like(archive.steps.env_reward, 2.0)
+  )
+  archive = dataclasses.replace(archive, steps=even)
+  queries = propose(questions(margin=MARGIN), archive=archive)
+  assert float(queries.mean_segment_return) == pytest.approx(2.0 * H)
+
+
+@pytest.mark.parametrize('margin', [0, MARGIN])
+@pytest.mark.parametrize('strategy', list(PAIR_STRATEGIES))
+def test_every_strategy_proposes_as_many_pairs_as_the_largest_session(strategy, margin):
+  queries = propose(questions(margin=margin), strategy)
+  shown = queries.shown
+  assert np.asarray(shown.valid).tolist() == [True] * K
+  assert bool(queries.opening)
+  for clip, rewards in zip(
+    shown.candidates, (shown.first_rewards, shown.second_rewards), strict=True
+  ):
+    assert rewards.shape == (K, H + 2 * margin)
+    np.testing.assert_array_equal(clip.obs[..., 0], rewards)
+    steps = steps_of(clip)
+    np.testing.assert_array_equal(steps, steps[:, :1] + np.arange(H + 2 * margin))
+    # Within one episode.
+    np.testing.assert_array_equal(steps[:, 0] // T, steps[:, -1] // T)
+
+
+def test_near_on_policy_asks_about_recent_episodes_only():
+  # Three of two environments reach into the last two of each.
+  asking = questions()
+  seen = {}
+  for strategy in ('near_on_policy', 'uniform', 'disagreement'):
+
+    def ask(key, strategy=strategy):
+      return propose(asking, strategy, key=key).shown.candidates
+
+    pairs = jax.jit(jax.vmap(ask))(jax.random.split(KEY, 30))
+    seen[strategy] = np.stack([steps_of(clip) for clip in pairs])
+  assert set((seen['near_on_policy'] // T).ravel()) == {4, 5}
+  for strategy in ('uniform', 'disagreement'):
+    assert set((seen[strategy] // T).ravel()) == set(range(L // T))
+
+
+@pytest.mark.parametrize('strategy', ['disagreement', 'entropy'])
+def test_what_is_asked_about_is_chosen_by_what_the_members_say(strategy):
+  score = {'disagreement': disagreement_score, 'entropy': entropy_score}[strategy]
+
+  def mean_score(name):
+    pairs = propose(questions(), name).shown.candidates
+    return float(jnp.mean(score(member_logits(members, pairs))))
+
+  assert mean_score(strategy) > 1.2 * mean_score('uniform')
+
+
+@pytest.mark.parametrize('wanted', [K, 2])
+def test_unlabelled_pairs_are_drawn_and_kept_beside_those_asked(wanted):
+  per_label = 3
+  asking = questions(margin=MARGIN, unlabelled_per_label=per_label)
+  queries = propose(asking)
+  drawn = queries.unlabelled
+  assert drawn.size == per_label * K
+  for clip in drawn:
+    steps = steps_of(clip)
+    np.testing.assert_array_equal(steps, steps[:, :1] + np.arange(STORED))
+    # No copies of each other.
+    assert len(set(np.asarray(clip.obs[:, 0, 0]).tolist())) > per_label * K // 2
+  answers = asking.teach(queries, KEY)
+  memory, _ = asking.append(
+    asking.init(), queries, answers, jnp.int32(wanted), jnp.int32(100)
+  )
+  assert int(memory.asked.count) == wanted
+  kept = per_label * wanted
+  assert int(memory.unlabelled.count) == kept
+  for held, clip in zip(
+    (memory.unlabelled.first, memory.unlabelled.second), drawn, strict=True
+  ):
+    assert held.obs.shape[0] == per_label * SESSIONS[-1].asked
+    np.testing.assert_array_equal(held.obs[:kept], clip.obs[:kept])
+
+
+def test_unlabelled_pairs_are_others_than_those_asked_about():
+  queries = propose(questions(unlabelled_per_label=1))
+  asked, others = (
+    set(zip(*(np.asarray(clip.obs[:, 0, 0]).tolist() for clip in pair), strict=True))
+    for pair in (queries.shown.candidates, queries.unlabelled)
+  )
+  assert not asked & others
+
+
+def test_without_a_use_for_them_no_unlabelled_pairs_are_drawn():
+  asking = questions(margin=MARGIN)
+  queries = propose(asking)
+  assert queries.unlabelled is None
+  answers = asking.teach(queries, KEY)
+  memory, metrics = asking.append(
+    asking.init(), queries, answers, jnp.int32(K), jnp.int32(100)
+  )
+  assert memory.unlabelled is None
+  assert int(metrics['pairs_asked']) == K
+  again = asking.propose(filled(), members, memory, KEY, 'uniform')
+  assert not bool(again.opening)
+
+
+def test_pairs_from_an_empty_archive_are_skipped():
+  asking = questions()
+  queries = propose(asking, archive=archives.init_archive(L, T, N, 2, 1, 1))
+  memory, metrics = asking.append(
+    asking.init(), queries, asking.teach(queries, KEY), jnp.int32(2), jnp.int32(0)
+  )
+  assert int(metrics['pairs_skipped']) == int(metrics['pairs_asked']) == 2
+  assert np.asarray(memory.asked.skipped[:2]).all()
