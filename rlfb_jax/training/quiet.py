@@ -2,7 +2,8 @@
 
 Where a write fails, Orbax logs what it raises, once a thread. Of the other arrays'
 writes, which fail too, asyncio logs that nobody asked, and TensorStore that its answer
-came after the loop that waited for it was closed.
+came after the loop that waited for it was closed. Where the process ends meanwhile,
+what was left of a failed write finds no thread any more, and says so too.
 """
 
 import functools
@@ -32,9 +33,13 @@ def install() -> None:
 
 def _is_news(record: logging.LogRecord) -> bool:
   error = record.exc_info[1] if record.exc_info else None
-  if not isinstance(error, DISK_ERRORS):
+  late = isinstance(error, RuntimeError) and 'interpreter shutdown' in str(error)
+  if not late and not isinstance(error, DISK_ERRORS):
     return True
-  return not any('orbax' in name for name in _files(error.__traceback__))
+  names = _files(error.__traceback__)
+  # What nobody waited for has passed no frame.
+  unasked = record.name == 'asyncio' and not names
+  return not unasked and not any('orbax' in name for name in names)
 
 
 def _is_late_answer(error: BaseException | None, trace: TracebackType | None) -> bool:

@@ -90,6 +90,8 @@ def test_ctrl_c_in_a_host_call_spoils_no_result_and_comes_after_the_program():
     return jax.lax.scan(step, x, length=50)
 
   interrupts = 0
+  # Whatever handler other tests have left: only Python's own is replaced.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   try:
     end, visited = jax.device_get(program(jnp.zeros(())))
     time.sleep(5)
