@@ -105,18 +105,21 @@ def plot(
     for axis in axes[0]
     for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
   }
+  # A narrow picture has its names in more lines.
+  columns = min(len(handles), 4 * axes.shape[1])
+  lines = -(-len(handles) // columns)
   figure.legend(
     handles.values(),
     handles.keys(),
     loc='upper center',
-    ncol=len(handles),
+    ncol=columns,
     frameon=False,
     fontsize=9,
   )
   bottom = 0.05 * len(notes)
   for i, note in enumerate(notes):
     figure.text(0.01, bottom - 0.045 * i - 0.035, note, fontsize=7, color='0.3')
-  figure.tight_layout(rect=(0, bottom, 1, 0.93))
+  figure.tight_layout(rect=(0, bottom, 1, 0.99 - 0.06 * lines))
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path, dpi=150)

@@ -63,11 +63,13 @@ FLAGS = {
   'mrn_both': (
     *('--method=mrn', '--ask=both', '--add=mrn,kl', '--total_env_steps=12800'),
     *(*REPLAY, *PAIRS),
+    '--feedback_at_episode_end=false',
     '--feedback_pretrain_steps=1280',
     '--feedback_session_interval=960',
     '--feedback_labels_per_session=40',
     '--feedback_label_budget=400',
     '--kl_batch=64',
+    '--mrn_interval=960',
   ),
   # The other engine; a cartpole compiles in seconds.
   'sac_mjx': (
@@ -261,8 +263,9 @@ def compare(one, other):
   }
 
 
-def summary(name, deaths, compared):
+def summary(name, run):
   """A row of the table."""
+  deaths = [Kill(**kill) for kill in run['kills']]
   where = collections.Counter(death.where for death in deaths)
   redone = [death.line - death.resumed for death in deaths]
   lost = [death.saved - death.resumed for death in deaths]
@@ -270,8 +273,8 @@ def summary(name, deaths, compared):
     f'| {name} | {len(deaths)} | '
     + ', '.join(f'{count} {place}' for place, count in where.most_common())
     + f' | {np.mean(redone):,.0f} / {max(redone):,} | {max(lost):,}'
-    f' | {compared["differing_lines"]} of {compared["lines"]}'
-    f' | {compared["differing_bits"]} of {compared["bits"]:,} |'
+    f' | {run["differing_lines"]} of {run["lines"]}'
+    f' | {run["differing_bits"]} of {run["bits"]:,} |'
   )
 
 
@@ -287,28 +290,30 @@ def main(argv):
   parser.add_argument('--kills', type=int, default=20)
   parser.add_argument('--methods', default=','.join(FLAGS))
   parser.add_argument('--out', type=pathlib.Path)
-  parser.add_argument('--write', action='store_true', help='keep the results')
+  parser.add_argument(
+    '--write', action='store_true', help='keep the results, beside those of other runs'
+  )
   args = parser.parse_args(argv)
   out = args.out or pathlib.Path(tempfile.mkdtemp(prefix='kill_runs-'))
-  table, record = [HEADER], {'manifest': manifest.make(), 'runs': {}}
+  runs = json.loads(RESULTS.read_text()) if args.write and RESULTS.exists() else {}
   for method in args.methods.split(','):
     flags = (*COMMON, *FLAGS[method])
     quiet, killed = out / f'{method}-quiet', out / f'{method}-killed'
     out.mkdir(parents=True, exist_ok=True)
     subprocess.run(command(quiet, flags), check=True)
     deaths = torment(killed, flags, args.kills)
-    compared = compare(quiet, killed)
-    table.append(summary(method, deaths, compared))
-    record['runs'][method] = {
+    runs[method] = {
+      'manifest': manifest.make(),
       'flags': flags,
       'kills': [death._asdict() for death in deaths],
-      **compared,
+      **compare(quiet, killed),
     }
-    print(table[-1], flush=True)
+    print(summary(method, runs[method]), flush=True)
+    table = '\n'.join([HEADER, *(summary(n, runs[n]) for n in FLAGS if n in runs)])
     if args.write:
-      RESULTS.write_text(json.dumps(record, indent=1) + '\n')
-      RESULTS.with_suffix('.md').write_text('\n'.join(table) + '\n')
-  print('\n'.join(table))
+      RESULTS.write_text(json.dumps(runs, indent=1) + '\n')
+      RESULTS.with_suffix('.md').write_text(table + '\n')
+  print(table)
 
 
 if __name__ == '__main__':
