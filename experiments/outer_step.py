@@ -13,6 +13,7 @@ import tempfile
 from typing import Any
 
 from rlfb_jax.bin import launch
+from rlfb_jax.reward.meta_options import MetaOptions
 from rlfb_jax.training import manifest, metrics
 from rlfb_jax.training.run import make_environment, train_run
 
@@ -29,11 +30,13 @@ FLAGS = (
   '--tensorboard=false',
   '--eval_episodes=0',
 )
-# As released; the same with a gradient of zero; and by an Adam of its own.
+# As released; the same with a gradient of zero; by an Adam of its own at the step size
+# that the released one has; and by the default.
 ARMS = {
   'shared_adam': ('--mrn_optimiser=shared_adam',),
   'shared_adam_zero': ('--mrn_optimiser=shared_adam', '--mrn_zero_gradient=true'),
   'own_adam': ('--mrn_optimiser=own_adam',),
+  'default': (f'--mrn_learning_rate={MetaOptions().learning_rate}',),
 }
 WATCHED = (
   'env_steps',
