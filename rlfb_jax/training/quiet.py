@@ -33,8 +33,9 @@ def install() -> None:
 
 def _is_news(record: logging.LogRecord) -> bool:
   error = record.exc_info[1] if record.exc_info else None
-  late = isinstance(error, RuntimeError) and 'interpreter shutdown' in str(error)
-  if not late and not isinstance(error, DISK_ERRORS):
+  if not isinstance(error, (*DISK_ERRORS, RuntimeError)):
+    return True
+  if isinstance(error, RuntimeError) and 'interpreter shutdown' not in str(error):
     return True
   names = _files(error.__traceback__)
   # What nobody waited for has passed no frame.
