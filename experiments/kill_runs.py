@@ -61,13 +61,13 @@ FLAGS = {
   'pebble': ('--method=pebble', '--total_env_steps=12800', *REPLAY, *PAIRS),
   # All that can be put together: pairs, ratings, the outer step and the repulsion.
   'mrn_both': (
-    *('--method=mrn', '--ask=both', '--add=mrn,kl', '--total_env_steps=12800'),
-    *(*REPLAY, *PAIRS),
+    *('--method=mrn', '--ask=both', '--add=mrn,kl', '--total_env_steps=6400'),
+    *(*REPLAY, *PAIRS, '--pairs_label_budget=200'),
     '--feedback_at_episode_end=false',
     '--feedback_pretrain_steps=1280',
     '--feedback_session_interval=960',
     '--feedback_labels_per_session=40',
-    '--feedback_label_budget=400',
+    '--feedback_label_budget=200',
     '--kl_batch=64',
     '--mrn_interval=960',
   ),

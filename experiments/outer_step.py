@@ -5,11 +5,15 @@ prints for every step how large the outer gradient is beside the supervised one 
 same labels, and how far r_hat moves on a batch beside its spread there.
 
   python experiments/outer_step.py
+  python experiments/outer_step.py --arms=default   # the others stay as they were
 """
 
+import argparse
 import json
 import pathlib
+import sys
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from rlfb_jax.bin import launch
@@ -89,19 +93,26 @@ def describe(arm: str, steps: dict[str, list[float]]) -> str:
   )
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
+  """Runs the arms that were asked for, and describes all that there are."""
+  parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+  parser.add_argument('--arms', default=','.join(ARMS), help='comma-separated')
+  chosen = parser.parse_args(argv).arms.split(',')
   with tempfile.TemporaryDirectory() as folder:
-    arms = {arm: run(arm, pathlib.Path(folder)) for arm in ARMS}
-  save(arms)
+    found = {arm: run(arm, pathlib.Path(folder)) for arm in chosen}
+  save(found)
 
 
-def save(arms: dict[str, Any]) -> None:
-  """Writes the results and prints a line an arm."""
-  record = {'manifest': manifest.make(), 'arms': arms}
-  RESULTS.write_text(json.dumps(record) + '\n')
-  for arm, found in arms.items():
-    print(describe(arm, found['outer_steps']))
+def save(found: dict[str, Any]) -> None:
+  """Writes the results beside those of other arms, and prints a line an arm."""
+  arms = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+  arms |= {
+    arm: {'manifest': manifest.make(), **result} for arm, result in found.items()
+  }
+  RESULTS.write_text(json.dumps(arms) + '\n')
+  for arm in (arm for arm in ARMS if arm in arms):
+    print(describe(arm, arms[arm]['outer_steps']))
 
 
 if __name__ == '__main__':
-  main()
+  main(sys.argv[1:])
