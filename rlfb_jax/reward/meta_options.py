@@ -33,7 +33,7 @@ class MetaOptions(Options):
   learning_rate: float = option(
     1e-4,
     'Step size of own_adam and sgd. At 3e-4 an outer step on ten labels moves r_hat by '
-    '12 to 90 % of its own spread.',
+    '12 to 90 % of its own spread, at 1e-4 by 10 to 24 %.',
     low=0.0,
     sweep=True,
   )
