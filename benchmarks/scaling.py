@@ -168,7 +168,7 @@ def markdown(results: dict[str, Any]) -> str:
 def _table(results: dict[str, Any], kind: str, axis: str) -> str:
   rows, base = [], None
   for record in results['records']:
-    if (record['kind'], record.get('axis')) != (kind, axis):
+    if record['kind'] != kind or record['axis'] != axis:
       continue
     for mesh, samples in record['seconds'].items():
       seconds = summarize(samples)

@@ -106,9 +106,8 @@ def main(argv: Sequence[str]) -> None:
 def save(found: dict[str, Any]) -> None:
   """Writes the results beside those of other arms, and prints a line an arm."""
   arms = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-  arms |= {
-    arm: {'manifest': manifest.make(), **result} for arm, result in found.items()
-  }
+  made = manifest.make()
+  arms |= {arm: {'manifest': made, **result} for arm, result in found.items()}
   RESULTS.write_text(json.dumps(arms) + '\n')
   for arm in (arm for arm in ARMS if arm in arms):
     print(describe(arm, arms[arm]['outer_steps']))

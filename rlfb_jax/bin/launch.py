@@ -121,11 +121,11 @@ def check_same(
   Raises:
     ValueError: names the first flag that differs, and both of its values.
   """
-  was = _values(
+  was = flag_values(
     from_sections(flags.parse([f'--flagfile={run.flags}'], methods.SECTIONS))
   )
   traces = []
-  for flag, value in _values(config).items():
+  for flag, value in flag_values(config).items():
     if flag in FREE or was[flag] == value:
       continue
     if flag in ROUNDING:
@@ -153,8 +153,8 @@ def check_same(
   return traces
 
 
-def _values(config: methods.Config) -> dict[str, str]:
-  """Flag -> its text."""
+def flag_values(config: methods.Config) -> dict[str, str]:
+  """Flag -> its text, of all that there are."""
   lines = flags.to_lines(to_sections(config))
   pairs = (line[2:].partition('=') for line in lines if line.startswith('--'))
   return {name: value for name, _, value in pairs}

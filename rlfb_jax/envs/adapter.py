@@ -97,7 +97,8 @@ class AdaptedEnvironment:
   def reset_to(self, key: Key, physics: Any) -> EnvState:
     """Episodes that start from given wrapped states, leaves [N, ...]."""
     obs = _as_float(physics.obs)
-    return first_state(key, physics, obs, _tells_success(physics))
+    has_success = _read(physics, 'metrics', 'success') is not None
+    return first_state(key, physics, obs, has_success)
 
   def step(self, state: EnvState, action: jax.Array) -> EnvState:
     """One control step, then a fresh reset of the episodes that it ended.
@@ -116,15 +117,14 @@ class AdaptedEnvironment:
     diverged = ~(jnp.isfinite(obs).all(axis=-1) & jnp.isfinite(reward))
     obs = select_rows(diverged, state.obs, obs)
     done = physics.done.astype(bool)
-    cut = _truncation(physics, done)
+    cut = _read(physics, 'info', 'truncation')
+    cut = jnp.zeros_like(done) if cut is None else cut
     steps = state.steps + 1
     terminated = done & ~cut & ~diverged
     timed_out = (done & cut) | (steps >= self.episode_length)
     truncated = ~terminated & (timed_out | diverged)
     ended = terminated | truncated
-    success = None
-    if _tells_success(physics):
-      success = physics.metrics['success'].astype(bool) & ~diverged
+    success = _read(physics, 'metrics', 'success')
 
     key, start_key = jax.random.split(state.key)
     num_envs = obs.shape[0]
@@ -138,7 +138,7 @@ class AdaptedEnvironment:
       terminated=terminated,
       truncated=truncated,
       final_obs=obs,
-      success=success,
+      success=None if success is None else success & ~diverged,
       steps=jnp.where(ended, 0, steps),
       key=key,
     )
@@ -170,13 +170,7 @@ def _like(new: Tree, old: Tree) -> Tree:
   return jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), new, old)
 
 
-def _truncation(states: Any, done: jax.Array) -> jax.Array:
-  """brax's flag for time limits, [N] bool; False where the environment has none."""
-  info = getattr(states, 'info', None) or {}
-  if 'truncation' not in info:
-    return jnp.zeros_like(done)
-  return jnp.asarray(info['truncation']).astype(bool)
-
-
-def _tells_success(states: Any) -> bool:
-  return 'success' in (getattr(states, 'metrics', None) or {})
+def _read(states: Any, field: str, name: str) -> jax.Array | None:
+  """A flag [N] bool of the states' `info` or `metrics`; None where it is absent."""
+  flags = getattr(states, field, None) or {}
+  return jnp.asarray(flags[name]).astype(bool) if name in flags else None

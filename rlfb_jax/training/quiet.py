@@ -33,9 +33,8 @@ def install() -> None:
 
 def _is_news(record: logging.LogRecord) -> bool:
   error = record.exc_info[1] if record.exc_info else None
-  if not isinstance(error, (*DISK_ERRORS, RuntimeError)):
-    return True
-  if isinstance(error, RuntimeError) and 'interpreter shutdown' not in str(error):
+  late = isinstance(error, RuntimeError) and 'interpreter shutdown' in str(error)
+  if error is None or not (late or isinstance(error, DISK_ERRORS)):
     return True
   names = _files(error.__traceback__)
   # What nobody waited for has passed no frame.

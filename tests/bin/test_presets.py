@@ -6,7 +6,6 @@ from rlfb_jax import methods
 from rlfb_jax.bin import flags, launch
 from rlfb_jax.feedback.schedule import label_schedule
 from rlfb_jax.feedback.teachers import TeacherOptions
-from rlfb_jax.methods.config import to_sections
 from rlfb_jax.repulsion import RepulsionOptions
 from rlfb_jax.training.run import make_environment
 
@@ -223,10 +222,7 @@ PREF_PPO = {
   ],
 )
 def test_presets_hold_what_was_published(name, task, wanted):
-  argv = [f'--preset={name}']
-  lines = flags.to_lines(to_sections(launch.parse(argv)))
-  pairs = (line[2:].partition('=') for line in lines if line.startswith('--'))
-  found = {flag: value for flag, _, value in pairs}
+  found = launch.flag_values(launch.parse([f'--preset={name}']))
   assert {flag: found[flag] for flag in wanted} == wanted
   if task:
     assert found['task'] == task

@@ -74,7 +74,7 @@ def test_no_kind_of_exception_is_taken_for_success(kind):
     jax.block_until_ready(call(X, COUNTS, f'test_{kind.__name__}', fail))
 
 
-def test_ctrl_c_in_a_host_call_spoils_no_result_and_comes_after_the_program():
+def test_ctrl_c_in_a_host_call_spoils_no_result_and_comes_after_the_program(request):
   seen = []
 
   def count(x):
@@ -91,7 +91,8 @@ def test_ctrl_c_in_a_host_call_spoils_no_result_and_comes_after_the_program():
 
   interrupts = 0
   # Whatever handler other tests have left: only Python's own is replaced.
-  signal.signal(signal.SIGINT, signal.default_int_handler)
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
   try:
     end, visited = jax.device_get(program(jnp.zeros(())))
     time.sleep(5)

@@ -15,7 +15,6 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ONE = 'one'  # Device: no mesh at all.
-COMPILED = '/jax/core/compile/backend_compile_duration'
 TIMEOUT = 540.0  # Seconds: devices that wait for each other for ever must not win.
 
 # Episodes of 20 steps: some end, and start anew, on every device.
@@ -65,7 +64,7 @@ def main(argv: list[str]) -> None:
   from rlfb_jax.training.loop import seed_keys, train
   from rlfb_jax.training.placement import make_placement
   from rlfb_jax.training.program import compile_algorithm
-  from tests.methods.probe_runs import make_config
+  from tests.methods.probe_runs import compilations, make_config
 
   avoid_cpu_deadlock()
   flags = dict(a[2:].split('=') for a in argv if a.startswith('--'))
@@ -87,23 +86,20 @@ def main(argv: list[str]) -> None:
     env = MujocoEnvironment(short, env.physics)
   algorithm = methods.make(config, env)
 
-  compiled = []
-  jax.monitoring.register_event_duration_secs_listener(
-    lambda event, seconds, **_: compiled.append(event) if event == COMPILED else None
-  )
   for mesh in meshes:
     placement = None if mesh == ONE else make_placement(mesh, num_seeds)
     functions = compile_algorithm(algorithm, placement)
     counts = []
-    trained = train(
-      algorithm,
-      env,
-      rows=seed_keys(int(flags.get('seed', 0)), num_seeds),
-      total_env_steps=config.run.total_env_steps,
-      eval_episodes=int(flags.get('eval_episodes', 0)),
-      functions=functions,
-      listeners=(lambda *_, counts=counts: counts.append(len(compiled)),),
-    )
+    with compilations() as compiled:
+      trained = train(
+        algorithm,
+        env,
+        rows=seed_keys(int(flags.get('seed', 0)), num_seeds),
+        total_env_steps=config.run.total_env_steps,
+        eval_episodes=int(flags.get('eval_episodes', 0)),
+        functions=functions,
+        listeners=(lambda *_, n=counts, seen=compiled: n.append(len(seen)),),
+      )
     if method == 'ppo':  # Its first chunk is like all others.
       assert len(counts) > 2
       assert counts[-1] == counts[0], counts
