@@ -16,7 +16,7 @@ from rlfb_jax.bin.launch import parse, start, start_or_resume
 from rlfb_jax.training import hosts, returns, run_dir
 from rlfb_jax.training.checkpoint import UnusableError
 from rlfb_jax.training.progress import tell
-from rlfb_jax.training.run import broken_seeds, prepare, train_run
+from rlfb_jax.training.run import broken_seeds, prepare, stopped_text, train_run
 from rlfb_jax.training.signals import Stopped
 
 PROGRAM = 'rlfb-train'
@@ -52,14 +52,12 @@ def main(argv: Sequence[str]) -> None:
       f'{error}; not complete, --run_dir={run.root} --resume goes on from what is saved'
     )
     raise SystemExit(1) from None
-  except KeyboardInterrupt as stop:
-    text = f'stopped; metrics so far are in {run.metrics}'
-    code = 128 + signal.SIGINT
-    if isinstance(stop, Stopped):
-      text += f'; --run_dir={run.root} --resume goes on from step {stop.env_steps:,}'
-      code = 128 + stop.number
-    say(text)
-    raise SystemExit(code) from None
+  except Stopped as stop:
+    say(stopped_text(run, stop))
+    raise SystemExit(128 + stop.number) from None
+  except KeyboardInterrupt:
+    say(f'stopped; metrics so far are in {run.metrics}')
+    raise SystemExit(128 + signal.SIGINT) from None
   if not hosts.is_first():
     return
   if trained.evaluation is not None:

@@ -34,6 +34,7 @@ HOUSEKEEPING = (
   'checkpoint_minutes',
   'checkpoint_interval',
   'checkpoints_kept',
+  'stop_seconds',
   'tensorboard',
   'num_threads',
 )
@@ -99,6 +100,12 @@ class RunOptions(DeviceOptions, PhysicsOptions):
   )
   checkpoints_kept: int = option(
     2, 'Newest checkpoints that are kept, beside the best one.', low=1
+  )
+  stop_seconds: float = option(
+    20.0,
+    'After SIGTERM or Ctrl-C, seconds for the running program to end; the run leaves '
+    'one that takes longer, and saves after each of those.',
+    low=0.0,
   )
   tensorboard: bool = option(True, 'Write TensorBoard events beside metrics.jsonl.')
 

@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import shutil
+import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -52,6 +53,7 @@ class Checkpoints:
 
   A save returns as soon as the arrays are the host's; files are written by threads.
   Whether they could be written is known when the next save begins, or from `wait`.
+  Saving and waiting may be asked for from any thread.
 
   Attributes:
     saved: steps and stages where a run would go on that ended now: of the newest
@@ -88,6 +90,7 @@ class Checkpoints:
     self._tried: tuple[int, int] = (0, 0)  # The position of the last save.
     self._step: int | None = None  # The save that is being written.
     self._scores: dict[int, float | None] = {}
+    self._lock = threading.RLock()
     quiet.install()
     self._manager = ocp.CheckpointManager(
       self._folder,
@@ -101,14 +104,20 @@ class Checkpoints:
     """Names of the checkpoints, oldest first; they may be damaged."""
     return sorted(self._manager.all_steps())
 
-  def due(self, clock: Clock) -> bool:
-    """Whether it is time for a save; asked between stages."""
+  def due(self, clock: Clock, after_long: bool = False) -> bool:
+    """Whether it is time for a save; asked between stages.
+
+    Args:
+      clock: where the run is.
+      after_long: the last stage was so long that a stop would not wait for another.
+    """
     if clock.position == self._tried:
       return False
     interval = self._interval
-    passed = interval and clock.env_steps // interval > self._tried[0] // interval
+    if interval and clock.env_steps // interval > self._tried[0] // interval:
+      return True
     waited = time.monotonic() - self._saved_at
-    return bool(passed) or (self._seconds is not None and waited >= self._seconds)
+    return self._seconds is not None and (after_long or waited >= self._seconds)
 
   def save(self, state: Any, clock: Clock) -> None:
     """Saves, unless this position is saved; the state may be donated afterwards.
@@ -116,6 +125,10 @@ class Checkpoints:
     A disk that is full costs a checkpoint and not the run: people are told, the
     checkpoints before stay, and the next save comes when it is due.
     """
+    with self._lock:
+      self._save(state, clock)
+
+  def _save(self, state: Any, clock: Clock) -> None:
     self.wait()
     # Hosts save together; one alone may know of a checkpoint that was not written.
     if not hosts.anywhere(clock.position != self.saved):
@@ -154,15 +167,16 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Returns when the last save is on disk, or people know that it is not."""
-    step = self._step
-    if step is None:
-      return
-    try:
-      self._manager.wait_until_finished()
-    except quiet.DISK_ERRORS as error:
-      self._lost(step, error)
-      return
-    self.saved, self._step = self._tried, None
+    with self._lock:
+      step = self._step
+      if step is None:
+        return
+      try:
+        self._manager.wait_until_finished()
+      except quiet.DISK_ERRORS as error:
+        self._lost(step, error)
+        return
+      self.saved, self._step = self._tried, None
 
   def _lost(self, step: int, problem: Exception | None) -> None:
     """Tells that a save failed, and removes what was written of it."""

@@ -41,7 +41,7 @@ def connect(options: DeviceOptions) -> None:
     ValueError: in one sentence, if that is not enough, or if the numbers do not fit.
   """
   address = options.coordinator_address
-  if address or parse_mesh(options.mesh)[1] > 1:
+  if parse_mesh(options.mesh)[1] > 1:
     avoid_cpu_deadlock()
   if not address:
     if options.num_processes is not None or options.process_id is not None:
@@ -111,6 +111,11 @@ def text_of_first(text: str) -> str:
   padded[: len(data)] = np.frombuffer(data, np.uint8)
   shared = np.asarray(multihost_utils.broadcast_one_to_all(padded))
   return shared.tobytes().rstrip(b'\0').decode()
+
+
+def readable(tree: Any) -> Any:
+  """The tree itself on one host, `whole(tree)` on several; all hosts must ask."""
+  return tree if jax.process_count() == 1 else whole(tree)
 
 
 def whole(tree: Any) -> Any:

@@ -5,6 +5,7 @@ every few seconds.
 """
 
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -74,6 +75,8 @@ def train(
   functions: Compiled | None = None,
   checkpoints: Checkpoints | None = None,
   restored: Restored | None = None,
+  patience: float = math.inf,
+  leave: Callable[[signals.Stopped], object] = signals.leave,
 ) -> Trained:
   """Runs a method to the end.
 
@@ -92,6 +95,10 @@ def train(
     checkpoints: where the run is saved: now and then, at the end, and when a signal
       asks it to stop. Saving changes no result.
     restored: where to go on, from `checkpoints.restore`; else the run starts.
+    patience: seconds that a program may still take when a signal asks to stop. After
+      longer ones the run is saved, so that little more than one is ever lost.
+    leave: called, in another thread, where a program takes longer; should end the
+      process.
 
   Raises:
     signals.Stopped: if there are checkpoints and a signal has come; says what is saved.
@@ -105,7 +112,7 @@ def train(
   earlier, start = clock.seconds, time.monotonic()
   num_rows = jax.tree.leaves(rows)[0].shape[0]
 
-  with _stopping_at_signals(checkpoints) as visit:
+  with _stopping_at_signals(checkpoints, patience, leave) as visit:
     while clock.env_steps < total_env_steps:
       stages = stages_at(algorithm, clock.env_steps)
       for stage in stages[clock.done :]:
@@ -149,21 +156,37 @@ def train(
 @contextlib.contextmanager
 def _stopping_at_signals(
   checkpoints: Checkpoints | None,
+  patience: float,
+  leave: Callable[[signals.Stopped], object],
 ) -> Iterator[Callable[..., None]]:
   """What the loop calls between two stages: saves where it is time, or stops."""
   if checkpoints is None:
     yield lambda state, clock, may_save: None
     return
-  with signals.watch() as request:
+
+  def leave_program(number: int) -> None:
+    checkpoints.wait()
+    leave(signals.Stopped(number, checkpoints.saved[0]))
+
+  if jax.process_count() > 1:
+    patience = math.inf  # The others would wait in the program for this one.
+  with signals.watch(patience, leave_program) as request:
+    visited = time.monotonic()
 
     def visit(state: Any, clock: Clock, may_save: bool) -> None:
+      nonlocal visited
       # A host alone cannot decide: the others would wait for it in the next program.
       if hosts.anywhere(request.number is not None):
+        request.answer()
         checkpoints.save(state, clock)
         checkpoints.wait()
         raise signals.Stopped(request.number or signal.SIGTERM, checkpoints.saved[0])
-      if may_save and hosts.as_first(checkpoints.due(clock)):
+      if not may_save:
+        return
+      was_long = time.monotonic() - visited > patience
+      if hosts.as_first(checkpoints.due(clock, was_long)):
         checkpoints.save(state, clock)
+      visited = time.monotonic()
 
     try:
       yield visit

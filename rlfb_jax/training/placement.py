@@ -68,12 +68,6 @@ class Placement:
     """Of arrays [S, ...] that are spread by their rows alone."""
     return NamedSharding(self.mesh, PartitionSpec(SEED))
 
-  @functools.cached_property
-  def results(self) -> NamedSharding:
-    """Of what the host reads: spread by rows, or whole where there are more hosts."""
-    whole = NamedSharding(self.mesh, PartitionSpec())
-    return whole if self.mesh.is_multi_process else self.rows
-
   def put(self, tree: Any, where: Any) -> Any:
     """Brings arrays to where they shall be; on several hosts, each its own parts.
 

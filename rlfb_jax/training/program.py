@@ -11,6 +11,7 @@ import jax
 
 from rlfb_jax.core.types import Metrics
 from rlfb_jax.methods.algorithm import Algorithm, PerKind, Session
+from rlfb_jax.training import hosts
 from rlfb_jax.training.placement import Placement
 
 
@@ -114,10 +115,12 @@ def _spread(placement: Placement) -> _Makers:
     return start
 
   def step(function: Callable[..., Any]) -> Callable[..., Any]:
-    return _Program(
-      placement.map(function),
-      lambda state, *_: (placement.state(state), placement.results),
-      donates=True,
+    return _with_readable_metrics(
+      _Program(
+        placement.map(function),
+        lambda state: (placement.state(state), placement.rows),
+        donates=True,
+      )
     )
 
   def make_session(session: Session) -> Callable[..., Any]:
@@ -130,10 +133,12 @@ def _spread(placement: Placement) -> _Makers:
       )
 
     mapped = placement.map(functools.partial(_learn, session))
-    learn = _Program(
-      lambda state, asked, wanted: mapped((state, asked), wanted),
-      lambda state, *_: (placement.state(state), placement.results),
-      donates=True,
+    learn = _with_readable_metrics(
+      _Program(
+        lambda state, asked, wanted: mapped((state, asked), wanted),
+        lambda state, *_: (placement.state(state), placement.rows),
+        donates=True,
+      )
     )
 
     def run(state: Any, wanted: PerKind, strategies: PerKind) -> tuple[Any, Metrics]:
@@ -141,12 +146,25 @@ def _spread(placement: Placement) -> _Makers:
 
     return run
 
-  return _Makers(
-    init=init,
-    step=step,
-    session=make_session,
-    read=lambda f: jax.jit(placement.map(f), out_shardings=placement.results),
-  )
+  def read(function: Callable[..., Any]) -> Callable[..., Any]:
+    program = jax.jit(placement.map(function), out_shardings=placement.rows)
+    return lambda *args: hosts.readable(program(*args))
+
+  return _Makers(init=init, step=step, session=make_session, read=read)
+
+
+def _with_readable_metrics(program: Callable[..., Any]) -> Callable[..., Any]:
+  """Hosts exchange what they shall all read between programs, not inside of them.
+
+  Seeds have nothing else to say to each other, so that their programs wait for no
+  other host, and CPUs may keep the faster scheduler (see `hosts.connect`).
+  """
+
+  def run(*args: Any) -> tuple[Any, Metrics]:
+    state, metrics = program(*args)
+    return state, hosts.readable(metrics)
+
+  return run
 
 
 class _Program:

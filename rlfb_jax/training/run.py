@@ -17,7 +17,16 @@ from rlfb_jax.envs.base import Environment
 from rlfb_jax.envs.make import make as make_env
 from rlfb_jax.methods.algorithm import Algorithm
 from rlfb_jax.physics.config import PhysicsOptions
-from rlfb_jax.training import export, hosts, loop, manifest, metrics, returns, run_dir
+from rlfb_jax.training import (
+  export,
+  hosts,
+  loop,
+  manifest,
+  metrics,
+  returns,
+  run_dir,
+  signals,
+)
 from rlfb_jax.training.checkpoint import Checkpoints
 from rlfb_jax.training.metrics import MetricsWriter
 from rlfb_jax.training.placement import place_run
@@ -126,6 +135,13 @@ def train_run(
     )
     like = jax.eval_shape(jax.vmap(algorithm.init), rows)
     restored = checkpoints.restore(like, functools.partial(_place, functions))
+
+  def leave(stop: signals.Stopped) -> None:
+    limit = f'--stop_seconds={options.stop_seconds:g}'
+    say(f'left a program that would have taken longer than {limit}')
+    say(stopped_text(run, stop))
+    signals.leave(stop)
+
   env_steps = restored.clock.env_steps if restored else 0
   if first:
     if run.metrics.exists():
@@ -157,6 +173,8 @@ def train_run(
       functions=functions,
       checkpoints=checkpoints if saves else None,
       restored=restored,
+      patience=options.stop_seconds,
+      leave=leave,
     )
     if first:
       writer.sync()  # A run without all of its lines is not complete.
@@ -172,6 +190,14 @@ def train_run(
       )
     run_dir.write_finished(run, config.total_env_steps, trained.seconds)
   return Finished(run, trained)
+
+
+def stopped_text(run: run_dir.RunDir, stop: signals.Stopped) -> str:
+  """What people should know of a run that was asked to stop."""
+  return (
+    f'stopped; metrics so far are in {run.metrics}; --run_dir={run.root} --resume goes'
+    f' on from step {stop.env_steps:,}'
+  )
 
 
 def _place(functions: Compiled, state: Any) -> Any:

@@ -2,18 +2,28 @@
 
 SIGTERM comes from schedulers and from `kill`, SIGUSR1 from Slurm some time before the
 end (`--signal=USR1@120`), SIGINT from Ctrl-C. Each sets a flag that the loop reads
-between two stages. The exit code is 128 plus the signal's number, as of a process that
-the signal had ended: 0 would tell a scheduler that the run is complete.
+between two stages. A compiled program cannot be interrupted, and Python handles no
+signal while the main thread is in one; so a thread hears of signals, too, and ends the
+process where the loop does not come in time. SIGUSR1, a warning, leaves it its time.
+The exit code is 128 plus the signal's number, as of a process that the signal had
+ended: 0 would tell a scheduler that the run is complete.
 """
 
 import contextlib
+import math
 import os
+import select
 import signal
+import socket
+import sys
 import threading
+import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_URGENT = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(KeyboardInterrupt):
@@ -30,6 +40,12 @@ class Stopped(KeyboardInterrupt):
     self.env_steps = env_steps
 
 
+def leave(stop: Stopped) -> NoReturn:
+  """Ends the process here, with the signal's code; what is not saved is lost."""
+  sys.stderr.flush()
+  os._exit(128 + stop.number)
+
+
 class StopRequest:
   """The flag.
 
@@ -39,19 +55,32 @@ class StopRequest:
 
   number: int | None = None
 
+  def __init__(self) -> None:
+    """Nobody has asked yet."""
+    # Who ends the run holds it: the loop, which saves, or the thread, which leaves.
+    self.ending = threading.Lock()
+
+  def answer(self) -> None:
+    """The loop stops: from now on the process is not ended beneath it."""
+    self.ending.acquire()
+
 
 @contextlib.contextmanager
-def watch(enabled: bool = True) -> Iterator[StopRequest]:
+def watch(
+  patience: float = math.inf, leave: Callable[[int], object] = lambda number: None
+) -> Iterator[StopRequest]:
   """Takes the signals over for a while; outside they do what they did before.
 
-  A second Ctrl-C does so already inside, for those who cannot wait.
+  A second Ctrl-C does so already inside, for those who cannot wait. In any thread but
+  the main one, where Python allows no handlers, signals are left alone.
 
   Args:
-    enabled: False leaves the signals alone, as does any thread but the main one,
-      where Python allows no handlers.
+    patience: seconds from SIGTERM or SIGINT on in which the request must be answered.
+    leave: called in another thread with the signal's number when it was not; should
+      end the process, as the loop does not get to answer before it returns.
   """
   request = StopRequest()
-  if not enabled or threading.current_thread() is not threading.main_thread():
+  if threading.current_thread() is not threading.main_thread():
     yield request
     return
 
@@ -69,10 +98,54 @@ def watch(enabled: bool = True) -> Iterator[StopRequest]:
         again(number, frame)
 
   previous = {number: signal.getsignal(number) for number in _SIGNALS}
+
+  def leave_unanswered(number: int) -> None:
+    if request.ending.acquire(blocking=False):
+      leave(number)
+      request.ending.release()
+
+  with _unless_over_within(patience, leave_unanswered):
+    try:
+      for number in _SIGNALS:
+        signal.signal(number, handle)
+      yield request
+    finally:
+      for number, handler in previous.items():
+        signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _unless_over_within(seconds: float, call: Callable[[int], None]) -> Iterator[None]:
+  """Calls in a thread with an urgent signal's number, unless the body ends in time.
+
+  Signals are heard at once, whatever the main thread does.
+  """
+  ear, mouth = socket.socketpair()
+
+  def listen() -> None:
+    urgent: int | None = None
+    end = math.inf
+    while True:
+      left = None if math.isinf(end) else max(end - time.monotonic(), 0.0)
+      if not select.select([ear], [], [], left)[0]:
+        assert urgent is not None
+        call(urgent)
+        return
+      numbers = ear.recv(4096)
+      if not numbers:
+        return
+      if urgent is None:
+        urgent = next((n for n in numbers if n in _URGENT), None)
+        end = math.inf if urgent is None else time.monotonic() + seconds
+
+  thread = threading.Thread(target=listen, name='signals', daemon=True)
+  mouth.setblocking(False)
+  before = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+  thread.start()
   try:
-    for number in _SIGNALS:
-      signal.signal(number, handle)
-    yield request
+    yield
   finally:
-    for number, handler in previous.items():
-      signal.signal(number, handler)
+    signal.set_wakeup_fd(before)
+    mouth.close()  # Which ends the thread.
+    thread.join()
+    ear.close()

@@ -258,6 +258,23 @@ def test_a_signal_saves_and_ends_the_run_within_seconds(tmp_path, number, code):
   assert not (folder / 'finished.json').exists()
 
 
+def test_a_program_that_takes_too_long_is_left_at_what_was_saved_before_it(tmp_path):
+  folder = tmp_path / 'run'
+  # Seconds a chunk, each saved because it is longer than a stop may take.
+  flags = (*ENDLESS, '--ppo_num_epochs=500', '--stop_seconds=0.2')
+  with running(folder, *flags) as process:
+    saved = max(kill_runs.saves(folder)[0])
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+  assert process.returncode == 143, error
+  assert 'left a program that would have taken longer than --stop_seconds=0.2' in error
+  step = f'{saved:,}'
+  assert f'--run_dir={folder} --resume goes on from step {step}' in error
+  assert 'Traceback' not in error
+  assert max(kill_runs.saves(folder)[0]) == saved
+  assert not kill_runs.saves(folder)[1]
+
+
 @pytest.mark.slow
 def test_kills_at_random_moments_change_no_bit(tmp_path):
   flags = (

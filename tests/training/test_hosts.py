@@ -64,7 +64,8 @@ def test_flags_win_over_variables(asked, monkeypatch):
     ({}, False),
     ({'mesh': 'seed:8'}, False),
     ({'mesh': 'seed:4,data:2'}, True),
-    ({'coordinator_address': 'a:1', 'num_processes': 2, 'process_id': 0}, True),
+    ({'coordinator_address': 'a:1', 'num_processes': 2, 'process_id': 0}, False),
+    ({'coordinator_address': 'a:1', 'mesh': 'data:2'}, True),
   ],
 )
 def test_devices_that_speak_do_so_in_one_order(asked, monkeypatch, options, needed):

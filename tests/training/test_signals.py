@@ -1,8 +1,10 @@
-"""Signals set a flag, and are given back."""
+"""Signals set a flag, and are given back; who does not answer is left."""
 
+import hashlib
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -37,17 +39,80 @@ def test_a_second_ctrl_c_does_what_it_did_before():
     signal.signal(signal.SIGINT, before)
 
 
-def test_signals_are_left_alone_where_that_is_wanted_or_needed():
+def test_signals_are_left_alone_where_they_must_be():
   before = signal.getsignal(signal.SIGTERM)
-  with signals.watch(enabled=False):
-    assert signal.getsignal(signal.SIGTERM) is before
   seen = []
 
   def elsewhere():
     with signals.watch() as request:
-      seen.append(request.number)
+      seen.append((request.number, signal.getsignal(signal.SIGTERM)))
 
   thread = threading.Thread(target=elsewhere)
   thread.start()
   thread.join()
-  assert seen == [None]
+  assert seen == [(None, before)]
+
+
+def busy_in_c(seconds):
+  """Like a compiled program: Python handles no signal meanwhile."""
+  end = time.monotonic() + seconds
+  rounds = 100_000
+  while time.monotonic() < end:
+    hashlib.pbkdf2_hmac('sha256', b'', b'', rounds)
+    rounds *= 2
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_program_that_takes_longer_is_left(number):
+  left, told = [], threading.Event()
+
+  def leave(number):
+    left.append((number, time.monotonic()))
+    told.set()
+
+  with signals.watch(patience=0.3, leave=leave) as request:
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), number))
+    timer.start()
+    start = time.monotonic()
+    busy_in_c(1.0)
+    end = time.monotonic()
+    assert told.wait(5)
+    assert request.number == number
+  ((found, at),) = left
+  assert found == number
+  assert start + 0.3 <= at < end
+
+
+def test_who_answers_or_has_ended_is_not_left():
+  left = []
+  with signals.watch(patience=0.2, leave=left.append) as request:
+    os.kill(os.getpid(), signal.SIGTERM)
+    request.answer()
+    time.sleep(0.4)
+  with signals.watch(patience=0.2, leave=left.append):
+    os.kill(os.getpid(), signal.SIGTERM)
+  time.sleep(0.4)
+  assert left == []
+
+
+def test_a_warning_leaves_its_time_and_what_follows_does_not():
+  left, told = [], threading.Event()
+  with signals.watch(0.2, lambda number: (left.append(number), told.set())) as request:
+    os.kill(os.getpid(), signal.SIGUSR1)
+    time.sleep(0.5)
+    assert left == []
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert told.wait(5)
+    assert request.number == signal.SIGUSR1
+  assert left == [signal.SIGTERM]
+
+
+def test_the_ear_of_whoever_listened_before_is_given_back():
+  before = signal.set_wakeup_fd(-1)
+  try:
+    with signals.watch():
+      pass
+    assert signal.set_wakeup_fd(-1) == -1
+  finally:
+    signal.set_wakeup_fd(before)
+  assert not [t for t in threading.enumerate() if t.name == 'signals']
