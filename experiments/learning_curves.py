@@ -188,6 +188,10 @@ def run_arm(task: str, arm: str, options: argparse.Namespace) -> None:
 
 WATCHED = (
   'evaluation_return',
+  'saturation',
+  'kl/room',
+  'kl/gradient_scale',
+  'kl/signal_share',
   'wall_seconds',
   'learned_return',
   'held_out_accuracy',

@@ -87,7 +87,7 @@ class CriticStep(NamedTuple):
 
 
 def critic_step(
-  adam: optax.GradientTransformation,
+  adam: steps.Adam,
   learning_rate: float,
   state: Any,
   obs: jax.Array,
@@ -97,7 +97,7 @@ def critic_step(
   """One step of Adam on `critic_loss`, see `steps.guarded_step`.
 
   Args:
-    adam: of `optax.scale_by_adam`.
+    adam: its constants.
     learning_rate: step size.
     state: an agent's, with `critic` and `critic_optimizer`.
     obs: [B, ds].
@@ -113,7 +113,7 @@ def critic_step(
   return CriticStep(critic, optimizer, skipped, {**metrics, 'critic_loss': loss})
 
 
-def with_critic(state: Any, critic: MLP, adam: optax.GradientTransformation) -> Any:
+def with_critic(state: Any, critic: MLP, adam: steps.Adam) -> Any:
   """An agent's state with new critics, equal targets, and moments from the start."""
   return state.replace(
     critic=critic,

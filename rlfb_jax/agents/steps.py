@@ -1,7 +1,7 @@
-"""What the steps of off-policy agents have in common."""
+"""Gradient steps that agents share: guarded, averaged, occasional, regularised."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import flax.struct
 import jax
@@ -25,8 +25,31 @@ Tree = TypeVar('Tree')
 SIGNAL_HORIZON = 1000
 
 
+class Adam(NamedTuple):
+  """Adam without its step size.
+
+  Attributes:
+    beta1: decay of the mean, a number or [].
+    beta2: decay of the square, a number or [].
+    epsilon: added to the root of the square, a number or [].
+  """
+
+  beta1: float | jax.Array = 0.9
+  beta2: float | jax.Array = 0.999
+  epsilon: float | jax.Array = 1e-8
+
+  @property
+  def moments(self) -> optax.GradientTransformation:
+    """Optax's own, which counts steps and keeps the moments."""
+    return optax.scale_by_adam(b1=self.beta1, b2=self.beta2, eps=self.epsilon)
+
+  def init(self, params: Any) -> optax.OptState:
+    """Moments from the start."""
+    return self.moments.init(params)
+
+
 def guarded_step(
-  adam: optax.GradientTransformation,
+  adam: Adam,
   learning_rate: float | jax.Array,
   params: Tree,
   optimizer: optax.OptState,
@@ -36,7 +59,7 @@ def guarded_step(
   """One step of Adam, or none at all if the gradient or its square is not finite.
 
   Args:
-    adam: of `optax.scale_by_adam`.
+    adam: its constants.
     learning_rate: step size.
     params: to move.
     optimizer: Adam's moments.
@@ -46,16 +69,24 @@ def guarded_step(
   Returns:
     Parameters and moments, untouched where skipped, and whether it was, [] bool.
   """
-  updates, moved = adam.update(grads, optimizer)
   if finite is None:
     # Squared, as Adam's second moments are: the compiler makes |x| of the root of
     # x * x.
     finite = jnp.isfinite(optax.tree.norm(grads, squared=True))
-  params = jax.tree.map(
-    lambda p, u: jnp.where(finite, p - learning_rate * u, p), params, updates
-  )
+  _, moved = adam.moments.update(grads, optimizer)
   moved = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, optimizer)
-  return params, moved, ~finite
+  # The step is taken from the moments as they are now. Left to itself the compiler
+  # computes it from the old ones, which it must then copy before it overwrites them:
+  # in loops of small updates a twentieth of the time.
+  moved = jax.lax.optimization_barrier(moved)
+  mean = optax.tree.bias_correction(moved.mu, adam.beta1, moved.count)
+  square = optax.tree.bias_correction(moved.nu, adam.beta2, moved.count)
+
+  def step(p: jax.Array, m: jax.Array, s: jax.Array) -> jax.Array:
+    update = m / (jnp.sqrt(s) + adam.epsilon)
+    return jnp.where(finite, p - learning_rate * update, p)
+
+  return jax.tree.map(step, params, mean, square), moved, ~finite
 
 
 def soft_update(

@@ -30,6 +30,7 @@ from rlfb_jax.methods.collect import (
   true_reward,
 )
 from rlfb_jax.methods.parts import Exploration, Feedback, Intervention, make_propose
+from rlfb_jax.repulsion import saturated_share
 
 EXPLORE, LEARN = 'explore', 'learn'
 
@@ -143,7 +144,7 @@ def make_on_policy(
       teacher_reward,
       options.noise_steps,
     )
-    metrics: Metrics = {}
+    metrics: Metrics = {'saturation': saturated_share(experience.action)}
     seen = feedback.observe(state.feedback, experience) if feedback else None
     novelty = state.exploration
     if phase == EXPLORE and exploration is not None:

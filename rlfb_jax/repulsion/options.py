@@ -123,7 +123,7 @@ class RepulsionOptions(Options):
     choices=('mean', 'minibatch'),
   )
   saturation_limit: float = option(
-    0.3,
+    0.6,
     'The push fades linearly to nothing as the share of saturated actions '
     '(|a| > 0.97) in the rollout rises to this; 1e9 never fades. Not of influence.',
     above=0.0,

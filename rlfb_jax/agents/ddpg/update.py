@@ -65,9 +65,7 @@ def make_ddpg(
     magnitude) before the step, `actor_loss` and `non_finite_updates` (since the
     start), each [].
   """
-  adam = optax.scale_by_adam(
-    b1=options.adam_beta1, b2=options.adam_beta2, eps=options.adam_epsilon
-  )
+  adam = steps.Adam(options.adam_beta1, options.adam_beta2, options.adam_epsilon)
   hidden = [options.hidden_size] * options.hidden_layers
 
   def new_critic(key: Key) -> MLP:

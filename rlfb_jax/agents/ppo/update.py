@@ -7,11 +7,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rlfb_jax.agents.gradient_signal import init_signal, signal_norm, update_signal
+from rlfb_jax.agents.gradient_signal import (
+  init_signal,
+  next_pass,
+  signal_norm,
+  update_signal,
+)
 from rlfb_jax.agents.ppo import losses, networks
 from rlfb_jax.agents.ppo.config import PPOOptions
 from rlfb_jax.agents.regulariser import Regulariser
-from rlfb_jax.agents.steps import guarded_step
+from rlfb_jax.agents.steps import Adam, guarded_step
 from rlfb_jax.core import distributions
 from rlfb_jax.core.config import is_traced
 from rlfb_jax.core.normalization import (
@@ -87,7 +92,7 @@ def init_state(
   params = networks.init_params(key, observation_size, action_size, options)
   return PPOState(
     params=params,
-    optimizer=_adam(options).init(params),
+    optimizer=Adam(epsilon=options.adam_epsilon).init(params),
     statistics=init_statistics(observation_size),
     skipped_updates=jnp.zeros((), jnp.int32),
     pace=jnp.ones((), jnp.float32),
@@ -142,7 +147,7 @@ def update(
   )
   total = options.minibatches_per_epoch
   group = _group_size(total, regulariser)
-  adam = _adam(options)
+  adam = Adam(epsilon=options.adam_epsilon)
 
   def gradient_step(carry: Any, minibatch: Batch) -> tuple[Any, Metrics]:
     params, optimizer, signal, term_grads = carry
@@ -152,7 +157,7 @@ def update(
     if regulariser is not None:
       signal = update_signal(signal, grads.actor, total)
       actor_grads, combined = regulariser.combine(
-        grads.actor, term_grads, metrics['approx_kl'], signal_norm(signal)
+        grads.actor, term_grads, metrics['approx_kl'], signal_norm(signal, total)
       )
       grads = grads.replace(actor=actor_grads)
       metrics |= combined
@@ -183,6 +188,10 @@ def update(
     shape = (total // group, group, options.minibatch_size)
     shuffled = jax.tree.map(lambda x: x[order].reshape(*shape, *x.shape[1:]), batch)
     keys = jax.random.split(term_key, total // group)
+    params, optimizer, signal = carry
+    if signal is not None:
+      signal = next_pass(signal)
+    carry = params, optimizer, signal
     carry, metrics = jax.lax.scan(group_step, carry, (keys, shuffled))
     return carry, losses.mean_metrics(metrics)
 
@@ -331,10 +340,6 @@ def clip(
 def _clip_to(grads: Tree, norm: jax.Array, options: PPOOptions) -> Tree:
   scale = jnp.minimum(1.0, options.max_grad_norm / (norm + 1e-6))
   return jax.tree.map(lambda g: g * scale, grads)
-
-
-def _adam(options: PPOOptions) -> optax.GradientTransformation:
-  return optax.scale_by_adam(b1=0.9, b2=0.999, eps=options.adam_epsilon)
 
 
 def _group_size(total: int, regulariser: Regulariser | None) -> int:

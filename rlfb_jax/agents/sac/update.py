@@ -80,9 +80,7 @@ def make_sac(
     magnitude) before the step, `actor_loss`, `entropy` (of the squashed policy, in
     nats), `temperature` and `non_finite_updates` (since the start), each [].
   """
-  adam = optax.scale_by_adam(
-    b1=options.adam_beta1, b2=options.adam_beta2, eps=options.adam_epsilon
-  )
+  adam = steps.Adam(options.adam_beta1, options.adam_beta2, options.adam_epsilon)
   hidden = [options.hidden_size] * options.hidden_layers
   target_entropy = options.target_entropy
   if not is_traced(target_entropy) and target_entropy == 0:
