@@ -168,9 +168,9 @@ def _stopping_at_signals(
     checkpoints.wait()
     leave(signals.Stopped(number, checkpoints.saved[0]))
 
-  if jax.process_count() > 1:
-    patience = math.inf  # The others would wait in the program for this one.
-  with signals.watch(patience, leave_program) as request:
+  # One of several hosts that left would leave the others in the program.
+  leaves_after = patience if jax.process_count() == 1 else math.inf
+  with signals.watch(leaves_after, leave_program) as request:
     visited = time.monotonic()
 
     def visit(state: Any, clock: Clock, may_save: bool) -> None:
@@ -192,6 +192,9 @@ def _stopping_at_signals(
       yield visit
     finally:
       checkpoints.wait()
+    # One that came with the last save has not been seen yet.
+    if hosts.anywhere(request.number is not None):
+      raise signals.Stopped(request.number or signal.SIGTERM, checkpoints.saved[0])
 
 
 def _score(metrics: dict[str, Any], evaluated: bool) -> float | None:

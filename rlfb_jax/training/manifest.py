@@ -28,6 +28,8 @@ _PACKAGES = (
   'jaxlib',
   'flax',
   'optax',
+  'orbax-checkpoint',
+  'tensorstore',
   'numpy',
   'mujoco',
   'mujoco-mjx',
@@ -59,6 +61,7 @@ def make(command: Sequence[str] | None = None) -> dict[str, Any]:
       'kind': device.device_kind,
       'count': jax.device_count(),
     },
+    'xla_flags': [_without_folders(f) for f in os.environ.get('XLA_FLAGS', '').split()],
     'precision': {
       'float': str(jnp.zeros(()).dtype),
       'matmul': jax.config.values['jax_default_matmul_precision'] or 'default',
@@ -100,8 +103,8 @@ def add_session(
   ]
   changes += [
     f'{name} {before[name]} is {now[name]} now'
-    for name in ('git', 'processor', 'device', 'precision')
-    if before[name] != now[name]
+    for name in ('git', 'processor', 'device', 'xla_flags', 'precision')
+    if before.get(name, now[name]) != now[name]
   ]
   return changes
 

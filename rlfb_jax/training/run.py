@@ -78,6 +78,7 @@ def train_run(
   rows: Any = None,
   functions: Compiled | None = None,
   say: Callable[[str], None] = tell,
+  on_leave: Callable[[], object] = lambda: None,
 ) -> Finished:
   """Trains to the end, from the run's last checkpoint on where it has one.
 
@@ -89,6 +90,8 @@ def train_run(
     rows: what `algorithm.init` takes, leaves [S, ...]; by default keys of the seeds.
     functions: the algorithm compiled, where that was done before.
     say: how people hear of what is not as it was, or not as it should be.
+    on_leave: called before a stop ends the process within a program that takes longer
+      than `--stop_seconds`.
 
   Returns:
     The run, whose policy is exported and evaluated.
@@ -117,9 +120,10 @@ def train_run(
     export.save(run.policy, export.from_network(options.task, network))
 
   def before_save(state: Any) -> None:
+    policy = read_policy(state)  # All hosts ask, before one alone may fail.
     if first:
       writer.sync()
-    export_policy(read_policy(state))
+    export_policy(policy)
 
   checkpoints = restored = None
   saves = options.checkpoint_minutes is not None or options.checkpoint_interval > 0
@@ -138,9 +142,12 @@ def train_run(
 
   def leave(stop: signals.Stopped) -> None:
     limit = f'--stop_seconds={options.stop_seconds:g}'
-    say(f'left a program that would have taken longer than {limit}')
-    say(stopped_text(run, stop))
-    signals.leave(stop)
+    try:
+      on_leave()
+      say(f'did not wait for the running program, which took longer than {limit}')
+      say(stopped_text(run, stop))
+    finally:
+      signals.leave(stop)
 
   env_steps = restored.clock.env_steps if restored else 0
   if first:

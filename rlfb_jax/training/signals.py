@@ -24,6 +24,7 @@ from typing import NoReturn
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 _URGENT = (signal.SIGTERM, signal.SIGINT)
+_HINT = b'\nstopping after this step; Ctrl-C again to stop at once\n'
 
 
 class Stopped(KeyboardInterrupt):
@@ -71,8 +72,8 @@ def watch(
 ) -> Iterator[StopRequest]:
   """Takes the signals over for a while; outside they do what they did before.
 
-  A second Ctrl-C does so already inside, for those who cannot wait. In any thread but
-  the main one, where Python allows no handlers, signals are left alone.
+  A second Ctrl-C does not wait, for those who cannot. In any thread but the main one,
+  where Python allows no handlers, signals are left alone.
 
   Args:
     patience: seconds from SIGTERM or SIGINT on in which the request must be answered.
@@ -87,9 +88,6 @@ def watch(
   def handle(number: int, frame: types.FrameType | None) -> None:
     if request.number is None:
       request.number = number
-      if number == signal.SIGINT:
-        # Not `print`: the signal may have come inside of one.
-        os.write(2, b'\nstopping after this step; Ctrl-C again to stop at once\n')
     elif number == signal.SIGINT:
       # It may be that of host calls, which wants to be the current one.
       again = previous[signal.SIGINT]
@@ -101,10 +99,12 @@ def watch(
 
   def leave_unanswered(number: int) -> None:
     if request.ending.acquire(blocking=False):
-      leave(number)
-      request.ending.release()
+      try:
+        leave(number)
+      finally:
+        request.ending.release()
 
-  with _unless_over_within(patience, leave_unanswered):
+  with _listening(patience, leave_unanswered):
     try:
       for number in _SIGNALS:
         signal.signal(number, handle)
@@ -115,37 +115,40 @@ def watch(
 
 
 @contextlib.contextmanager
-def _unless_over_within(seconds: float, call: Callable[[int], None]) -> Iterator[None]:
-  """Calls in a thread with an urgent signal's number, unless the body ends in time.
+def _listening(seconds: float, leave: Callable[[int], None]) -> Iterator[None]:
+  """Hears signals in a thread, whatever the main thread does.
 
-  Signals are heard at once, whatever the main thread does.
+  It leaves when an urgent one is so many seconds old, or with a second Ctrl-C.
   """
-  ear, mouth = socket.socketpair()
+  reader, writer = socket.socketpair()
 
   def listen() -> None:
-    urgent: int | None = None
-    end = math.inf
+    urgent, interrupts, end = None, 0, math.inf
     while True:
       left = None if math.isinf(end) else max(end - time.monotonic(), 0.0)
-      if not select.select([ear], [], [], left)[0]:
-        assert urgent is not None
-        call(urgent)
+      numbers = b''
+      if select.select([reader], [], [], left)[0]:
+        numbers = reader.recv(4096)
+        if not numbers:
+          return  # The other end is closed.
+      for number in filter(_URGENT.__contains__, numbers):
+        interrupts += number == signal.SIGINT
+        if urgent is None:
+          urgent, end = number, time.monotonic() + seconds
+          if number == signal.SIGINT:
+            os.write(2, _HINT)
+      if urgent is not None and (interrupts > 1 or time.monotonic() >= end):
+        leave(urgent)
         return
-      numbers = ear.recv(4096)
-      if not numbers:
-        return
-      if urgent is None:
-        urgent = next((n for n in numbers if n in _URGENT), None)
-        end = math.inf if urgent is None else time.monotonic() + seconds
 
   thread = threading.Thread(target=listen, name='signals', daemon=True)
-  mouth.setblocking(False)
-  before = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+  writer.setblocking(False)
+  before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
   thread.start()
   try:
     yield
   finally:
     signal.set_wakeup_fd(before)
-    mouth.close()  # Which ends the thread.
+    writer.close()  # Which ends the thread.
     thread.join()
-    ear.close()
+    reader.close()

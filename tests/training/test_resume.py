@@ -1,14 +1,16 @@
 """Runs that are left anywhere and taken up again end with the same bits."""
 
 import functools
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
 import pytest
 
 from rlfb_jax import envs, methods
-from rlfb_jax.training import stages
+from rlfb_jax.training import signals, stages
 from rlfb_jax.training.checkpoint import Checkpoints
 from rlfb_jax.training.loop import seed_keys, train
 from rlfb_jax.training.program import compile_algorithm
@@ -173,3 +175,17 @@ def test_saving_changes_nothing(tmp_path):
   trained = lived.train(lines, None, None)
   assert_same_bits(trained.state, lived.trained.state)
   assert_same_lines(lines, lived.lines)
+
+
+def test_a_signal_that_comes_with_the_last_save_is_not_swallowed(tmp_path):
+  class Late(Checkpoints):
+    def save(self, state, clock):
+      super().save(state, clock)
+      if clock.env_steps == 640 and not clock.done:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+  lived = Lived(make_config('ppo', **SHORT), tmp_path)
+  late = Late(tmp_path / 'late', minutes=None)
+  with pytest.raises(signals.Stopped) as stopped:
+    lived.train([], late, None)
+  assert (stopped.value.number, stopped.value.env_steps) == (signal.SIGTERM, 640)

@@ -83,6 +83,41 @@ def test_a_program_that_takes_longer_is_left(number):
   assert start + 0.3 <= at < end
 
 
+def test_a_second_ctrl_c_leaves_the_program_at_once():
+  left, told = [], threading.Event()
+  start = time.monotonic()
+  timers = [
+    threading.Timer(t, os.kill, (os.getpid(), signal.SIGINT)) for t in (0.1, 0.3)
+  ]
+  before = signal.signal(signal.SIGINT, lambda *_: None)
+  try:
+    with signals.watch(60, lambda number: (left.append(number), told.set())):
+      for timer in timers:
+        timer.start()
+      busy_in_c(0.6)
+      assert told.wait(5)
+      assert time.monotonic() - start < 30
+  finally:
+    signal.signal(signal.SIGINT, before)
+  assert left == [signal.SIGINT]
+
+
+def test_a_leave_that_fails_lets_the_loop_answer(monkeypatch):
+  monkeypatch.setattr(threading, 'excepthook', lambda args: failed.append(args))
+  failed, tried = [], threading.Event()
+
+  def leave(number):
+    tried.set()
+    raise BrokenPipeError
+
+  with signals.watch(0.1, leave) as request:
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert tried.wait(5)
+    while not failed:
+      time.sleep(0.01)
+    request.answer()  # Would wait for ever.
+
+
 def test_who_answers_or_has_ended_is_not_left():
   left = []
   with signals.watch(patience=0.2, leave=left.append) as request:
