@@ -11,8 +11,10 @@ outer gradient is zero. `paper` is what was published (1M steps, ten seeds: abou
 hours a seed on two cores); `small` has one environment and an update a step too, but
 networks of 256 x 2, batches of 256 and sessions every 5,000 steps, for 100,000 steps
 and three seeds; `quick` 60,000 steps of four environments, an update every other one
-and sessions every 2,500.
+and sessions every 3,000 (2,500, rounded up to whole chunks).
 """
+
+from collections.abc import Mapping
 
 import published
 import tables
@@ -23,11 +25,23 @@ from rlfb_jax.bin.flags import expand
 
 NAME = 'mrn'
 METHODS = ('sac', 'pebble', 'surf', 'rune', 'mrn', 'mrn_zero')
+TASKS = ('walker_walk', 'cheetah_run', 'quadruped_walk')
 BUDGETS = (400, 1000, 2000)  # Beside the 100 labels of the curves.
-ARMS = (
-  *(f'--arm={m}: method={m}' for m in METHODS[:-1]),
-  '--arm=mrn_zero: method=mrn mrn_zero_gradient=true',
-)
+ARMS = {m: f'method={m}' for m in METHODS[:-1]} | {
+  'mrn_zero': 'method=mrn mrn_zero_gradient=true'
+}
+# What a method's own preset sets beside what all methods of a figure share.
+PUBLISHED = {
+  'walker_walk': {'sac': 'replay_random_steps=5000'},
+  'cheetah_run': {'sac': 'replay_random_steps=5000', 'surf': 'surf_threshold=0.999'},
+  'quadruped_walk': {'sac': 'replay_random_steps=5000'},
+}
+
+
+def _arms(more: Mapping[str, str]) -> tuple[str, ...]:
+  return tuple(f'--arm={m}: {ARMS[m]} {more.get(m, "")}'.rstrip() for m in METHODS)
+
+
 # The published 1000 steps of SURF's fit per session, each on 640 pairs a label, would
 # take longer than all the rest.
 SHORT = (
@@ -37,8 +51,15 @@ SHORT = (
 )
 ROWS = [
   *(
-    Row(task, task, f'mrn/{task}.flags', ARMS, SHORT)
-    for task in ('walker_walk', 'cheetah_run', 'quadruped_walk')
+    Row(
+      task,
+      task,
+      f'mrn/{task}.flags',
+      arguments=(),
+      quick=(*_arms({}), *SHORT),
+      paper=_arms(PUBLISHED[task]),
+    )
+    for task in TASKS
   ),
   *(
     Row(
@@ -51,7 +72,6 @@ ROWS = [
     for budget in BUDGETS
   ),
 ]
-TASKS = ('walker_walk', 'cheetah_run', 'quadruped_walk')
 # Sessions follow each other as much faster as the run is shorter.
 FAST = (*expand(['--preset=fast_replay']), '--pairs_session_interval=2500')
 SIZES = {

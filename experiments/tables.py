@@ -47,7 +47,8 @@ class Row(NamedTuple):
     task: that it runs.
     flagfile: below `experiments/presets`.
     arguments: of `rlfb-sweep`: grid, arms, further flags.
-    quick: flags that only shortened runs take.
+    quick: arguments that only shortened runs take.
+    paper: arguments that only runs of the published length take.
   """
 
   name: str
@@ -55,6 +56,7 @@ class Row(NamedTuple):
   flagfile: str
   arguments: tuple[str, ...]
   quick: tuple[str, ...] = ()
+  paper: tuple[str, ...] = ()
 
 
 def arguments(
@@ -137,7 +139,7 @@ def command(row: Row, size: Size, options: argparse.Namespace) -> list[str]:
     *row.arguments,
     f'--flagfile={HERE / "presets" / row.flagfile}',
     *size.flags,
-    *(row.quick if steps else ()),
+    *(row.quick if steps else row.paper),
     *([f'--total_env_steps={steps}'] if steps else []),
   ]
 

@@ -129,7 +129,10 @@ class RuneOptions(Options):
   """
 
   bonus: float = option(
-    0.05, 'Factor of the std at the first step.', low=0.0, sweep=True
+    0.05,
+    'Factor of the std at the first step; with PrefPPO 0.01, and decay=0.',
+    low=0.0,
+    sweep=True,
   )
   decay: float = option(
     1e-5,

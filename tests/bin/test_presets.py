@@ -28,6 +28,7 @@ def test_every_preset_passes_all_checks(name):
         shrinkage=1e-3,
         sigma_grad=True,
         gradient_budget=1e9,
+        gradient_budget_reference='minibatch',
         saturation_limit=1e9,
         approx_kl_gate=1e9,
       ),
@@ -103,6 +104,8 @@ SAC_WALKER = {
   'sac_batch_size': '1024',
   'replay_num_envs': '1',
   'updates_per_step': '1.0',
+  'eval_interval': '10000',
+  'eval_episodes': '10',
 }
 SAC_QUADRUPED = SAC_WALKER | {
   'sac_actor_learning_rate': '0.0001',
@@ -182,7 +185,7 @@ PREF_PPO = {
     ('pebble_walker', 'walker_walk', FEW | {'method': 'pebble'}),
     ('pebble_cheetah', 'cheetah_run', FEW | {'method': 'pebble'}),
     ('pebble_quadruped', 'quadruped_walk', MANY | {'method': 'pebble'}),
-    ('surf_walker', 'walker_walk', FEW | SURF),
+    ('surf_walker', 'walker_walk', FEW | SURF | {'total_env_steps': '500000'}),
     ('surf_cheetah', 'cheetah_run', FEW | SURF | {'surf_threshold': '0.999'}),
     ('surf_quadruped', 'quadruped_walk', MANY | SURF),
     ('rune_walker', 'walker_walk', FEW | RUNE),
@@ -195,8 +198,13 @@ PREF_PPO = {
       'quadruped_walk',
       MANY | MRN | labels(700, 70, 30_000) | {'mrn_interval': '3000'},
     ),
-    ('mrn_code', 'walker_walk', FEW | MRN | MRN_CODE),
-    ('mrn_zero', 'walker_walk', FEW | MRN | {'mrn_zero_gradient': 'true'}),
+    ('mrn_walker+mrn_code', 'walker_walk', FEW | MRN | MRN_CODE),
+    ('mrn_walker+mrn_zero', 'walker_walk', FEW | MRN | {'mrn_zero_gradient': 'true'}),
+    (
+      'mrn_cheetah+mrn_zero',
+      'cheetah_run',
+      FEW | MRN | {'mrn_interval': '5000', 'mrn_zero_gradient': 'true'},
+    ),
     (
       'pref_ppo_walker',
       'walker_walk',
@@ -222,7 +230,8 @@ PREF_PPO = {
   ],
 )
 def test_presets_hold_what_was_published(name, task, wanted):
-  found = launch.flag_values(launch.parse([f'--preset={name}']))
+  presets = [f'--preset={part}' for part in name.split('+')]
+  found = launch.flag_values(launch.parse(presets))
   assert {flag: found[flag] for flag in wanted} == wanted
   if task:
     assert found['task'] == task

@@ -52,6 +52,27 @@ def test_every_row_makes_jobs_of_its_task(tmp_path, table, row, scale):
     assert {job.config.pairs.label_budget for job in jobs} == {budget}
 
 
+@pytest.mark.parametrize('task', mrn_tables.TASKS)
+def test_published_rows_run_what_the_methods_presets_say(tmp_path, task):
+  """But for what MRN's figures share: length, and its budget on quadruped."""
+  shared = {'total_env_steps', 'method', 'task', 'mrn_interval', 'mrn_zero_gradient'}
+  shared |= {'pairs_label_budget', 'pairs_labels_per_session'}
+  (row,) = (row for row in mrn_tables.ROWS if row.name == task)
+  jobs = _jobs(row, mrn_tables.SIZES['paper'], _options(tmp_path))
+  for job in jobs:
+    method = job.config.run.method
+    sac = 'sac_quadruped' if task == 'quadruped_walk' else 'sac'
+    preset = sac if method == 'sac' else f'{method}_{task.partition("_")[0]}'
+    sections = ('sac_', 'replay_', 'eval_')
+    if method != 'sac':
+      sections += ('pairs_', 'reward_', 'surf_', 'rune_', 'mrn_')
+    wanted = launch.flag_values(launch.parse([f'--preset={preset}']))
+    found = launch.flag_values(job.config)
+    for flag in set(wanted) - shared:
+      if flag.startswith(sections):
+        assert found[flag] == wanted[flag], (method, flag)
+
+
 def _options(out, **more):
   given = {'scale': 'paper', 'shard': '0/1', 'max_rows': 0}
   given |= {'dry_run': False, 'draw_only': False}
