@@ -286,7 +286,8 @@ def table(
     )
   for first, second in group.differences:
     if first in finals and second in finals:
-      if finals[first].shape != finals[second].shape:
+      if not same_until_taught(records[first], records[second]):
+        lines.append(f'| {first} minus {second} | | not paired | | | |')
         continue
       lines.append(
         f'| {first} minus {second}, paired | |'
@@ -294,6 +295,21 @@ def table(
         f' {paired_difference(evaluations[first], evaluations[second])} | | |'
       )
   return [*lines, '']
+
+
+def same_until_taught(first: dict, second: dict) -> bool:
+  """Whether seeds of both arms are the same runs until the first label.
+
+  They are where the same program made them; then their differences are paired.
+  """
+
+  def before_labels(record: dict) -> np.ndarray:
+    (flag,) = (f for f in record['flags'] if f.startswith('--feedback_pretrain_steps='))
+    early = np.asarray(record['env_steps']) <= int(flag.partition('=')[2])
+    return np.asarray(record['episode_return'], float)[early]
+
+  starts = before_labels(first), before_labels(second)
+  return np.isfinite(starts[0]).any() and np.array_equal(*starts, equal_nan=True)
 
 
 def q_error(record: dict) -> str:
