@@ -122,6 +122,22 @@ def session_size(options: ScheduleOptions, env_steps: int, total_env_steps: int)
   return base
 
 
+def first_labels_at(
+  options: ScheduleOptions, chunk_env_steps: int, episode_env_steps: int
+) -> int:
+  """Environment steps before the first session; see `label_schedule`."""
+  due = max(options.pretrain_steps, chunk_env_steps)
+  return _fires_at(due, options, chunk_env_steps, episode_env_steps)
+
+
+def _fires_at(
+  due: int, options: ScheduleOptions, chunk_env_steps: int, episode_env_steps: int
+) -> int:
+  if options.at_episode_end:
+    due = _round_up(due, episode_env_steps)
+  return _round_up(due, chunk_env_steps)
+
+
 def label_schedule(
   options: ScheduleOptions,
   *,
@@ -149,13 +165,11 @@ def label_schedule(
   """
 
   def fires_at(due: int) -> int:
-    if options.at_episode_end:
-      due = _round_up(due, episode_env_steps)
-    return _round_up(due, chunk_env_steps)
+    return _fires_at(due, options, chunk_env_steps, episode_env_steps)
 
   sessions: list[Session] = []
   asked = 0
-  at = fires_at(max(options.pretrain_steps, chunk_env_steps))
+  at = first_labels_at(options, chunk_env_steps, episode_env_steps)
   while at < total_env_steps and asked < options.label_budget:
     due = session_size(options, at, total_env_steps)
     num_labels = min(due, options.label_budget - asked)
@@ -165,7 +179,7 @@ def label_schedule(
     at = fires_at(at + options.session_interval)
   if not sessions:
     raise ValueError(
-      f'total_env_steps={total_env_steps} ends before the first labels, which are '
+      f'--total_env_steps={total_env_steps} ends before the first labels, which are '
       f'asked for at {at} steps; try {at + chunk_env_steps} or more.'
     )
   return tuple(sessions)

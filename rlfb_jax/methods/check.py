@@ -1,5 +1,6 @@
 """Cross-checks before anything is built: sentences that name what would work."""
 
+from rlfb_jax.core.config import is_traced
 from rlfb_jax.core.suggest import check_known
 from rlfb_jax.envs.base import Environment
 from rlfb_jax.methods import plan
@@ -21,10 +22,10 @@ def check(config: Config, env: Environment) -> None:
   recipe = config.recipe
   chunk, total = plan.chunk_env_steps(config, env), config.total_env_steps
   if total % chunk:
-    nearest = max(1, round(total / chunk)) * chunk
+    nearest = max(round(total / chunk) * chunk, plan.shortest_run(config, env))
     raise ValueError(
-      f'--total_env_steps={total} must be a multiple of {chunk}, the'
-      f' environment steps between two visits of the host; try {nearest}.'
+      f'--total_env_steps={total} must be a multiple of {chunk}, the environment steps'
+      f' between two visits of the host; try --total_env_steps={nearest}.'
     )
   if recipe.replays:
     updates_per_iteration(config.run.updates_per_step, config.replay.num_envs)
@@ -139,14 +140,26 @@ def _check_parts(config: Config, env: Environment) -> None:
       f'--mrn_interval={interval} must be a multiple of --replay_chunk_steps={chunk};'
       f' try {nearest}.'
     )
+  for flag in ('outer_weight', 'learning_rate'):
+    used = flag == 'outer_weight' or config.mrn.optimiser != 'shared_adam'
+    value = getattr(config.mrn, flag)
+    if used and not is_traced(value) and not value:
+      raise ValueError(
+        f'--mrn_{flag}=0 leaves nothing of the outer step; take --method=pebble, or'
+        ' --preset=mrn_zero for the control.'
+      )
   first = plan.first_session(config, env)
   spent_at = plan.budget_spent_at(config, env)
   times = range(0, config.total_env_steps, interval)
   if not any(is_due(config.mrn, t, first, spent_at) for t in times):
+    end = spent_at or config.total_env_steps
+    remedy = 'ask in more sessions (--pairs_labels_per_session)'
+    if end - first > chunk:
+      remedy = f'try --mrn_interval={chunk}'
     raise ValueError(
-      f'With --mrn_interval={interval} and labels from {first} to'
-      f' {spent_at or config.total_env_steps} environment steps no bi-level step would'
-      ' be taken; lower the interval, or set --mrn_stop_with_budget=false.'
+      f'With --mrn_interval={interval} and labels from {first} to {end} environment'
+      f' steps no bi-level step would be taken; {remedy}, or set'
+      ' --mrn_stop_with_budget=false.'
     )
 
 

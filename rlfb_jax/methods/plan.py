@@ -8,7 +8,12 @@ import jax
 from rlfb_jax.core import replay as replay_lib
 from rlfb_jax.envs.base import Environment
 from rlfb_jax.feedback import archive as archive_lib
-from rlfb_jax.feedback.schedule import ScheduleOptions, Session, label_schedule
+from rlfb_jax.feedback.schedule import (
+  ScheduleOptions,
+  Session,
+  first_labels_at,
+  label_schedule,
+)
 from rlfb_jax.methods.algorithm import PerKind
 from rlfb_jax.methods.config import Config
 from rlfb_jax.methods.feedback import ArchiveShape
@@ -69,6 +74,14 @@ def timetables(config: Config) -> list[ScheduleOptions]:
   """The options of each kind of question that is asked."""
   recipe = config.recipe
   return [config.feedback] * recipe.rates + [config.pairs] * recipe.compares
+
+
+def shortest_run(config: Config, env: Environment) -> int:
+  """Least environment steps of a run: a chunk, and one after the first labels."""
+  chunk = chunk_env_steps(config, env)
+  episode = env.episode_length * num_envs(config)
+  first = [first_labels_at(o, chunk, episode) for o in timetables(config)]
+  return chunk + max(first, default=0)
 
 
 def first_session(config: Config, env: Environment) -> int:

@@ -134,7 +134,11 @@ def test_a_seed_among_many_is_the_run_of_that_seed_alone():
       'nothing may be left',
     ),
     ('mrn', {'mrn': {'interval': 100}}, 'try 80'),
-    ('mrn', {'pairs': {'label_budget': 12}}, 'no bi-level step'),
+    ('mrn', {'pairs': {'label_budget': 12}}, 'no bi-level step.*more sessions'),
+    ('mrn', {'mrn': {'outer_weight': 0.0}}, '--preset=mrn_zero'),
+    ('mrn', {'mrn': {'learning_rate': 0.0}}, '--preset=mrn_zero'),
+    # Rounded, the run would end before the first labels.
+    ('rbrl', {'run': {'total_env_steps': 100}}, r'try --total_env_steps=\d+\.'),
     ('sac', {'run': {'updates_per_step': 0.3}}, 'try --updates_per_step=0.25'),
   ],
 )
@@ -145,6 +149,15 @@ def test_what_would_fail_late_or_do_nothing_is_refused_at_once(
   with pytest.raises(ValueError, match=message) as error:
     methods.check(config, envs.make('probe_choice'))
   assert '\n' not in str(error.value)
+
+
+def test_the_length_that_is_proposed_works():
+  env = envs.make('probe_choice')
+  config = make_config('rbrl', run={'total_env_steps': 100})
+  with pytest.raises(ValueError, match='try --total_env_steps=') as error:
+    methods.check(config, env)
+  steps = int(str(error.value).rpartition('=')[2].rstrip('.'))
+  methods.check(make_config('rbrl', run={'total_env_steps': steps}), env)
 
 
 def test_a_collapsed_policy_counts_only_once_there_is_something_to_leave():
