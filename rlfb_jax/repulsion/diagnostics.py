@@ -91,7 +91,7 @@ def diagnose(
 
 
 class AbortDecision(NamedTuple):
-  """Attributes: strikes, consecutive bad iterations [] int32; abort, [] bool."""
+  """Attributes: strikes, bad looks in a row, [] int32; abort, [] bool."""
 
   strikes: jax.Array
   abort: jax.Array
@@ -102,11 +102,12 @@ def abort_rule(
 ) -> AbortDecision:
   """Whether the policy has collapsed: switch the repulsion off for this seed.
 
-  An iteration is bad if the entropy is below -3 nats per action dimension or more
-  than 90 % of action entries are saturated; five bad ones in a row abort.
+  A look is bad if the entropy is below -3 nats per action dimension or more than 90 %
+  of action entries are saturated; five bad ones in a row abort. There is one after
+  each chunk, which may be several iterations of PPO.
 
   Args:
-    strikes: bad iterations in a row before this one, [] int32.
+    strikes: bad looks in a row before this one, [] int32.
     entropy: of executed actions, [] nats; NaN counts as bad.
     saturation: share of saturated action entries, [].
     num_actions: da.

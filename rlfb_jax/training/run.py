@@ -212,16 +212,31 @@ def _place(functions: Compiled, state: Any) -> Any:
   return placement.put(state, placement.state(state)) if placement else state
 
 
+# Metric -> how a seed's lines are counted, and what the count means. Lines of phases
+# that do not have it hold NaN.
+_BROKEN: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+  'non_finite_updates': (
+    lambda totals: totals.max(axis=0),
+    'left out {:.0f} updates whose gradient was not finite',
+  ),
+  'reward_non_finite': (
+    lambda counts: counts.sum(axis=0),
+    'left out {:.0f} steps of the reward whose loss was not finite',
+  ),
+  'kl/gradient_dropped': (
+    lambda shares: (shares > 0).sum(axis=0),
+    'dropped repulsions that were not finite in {:.0f} chunks',
+  ),
+}
+
+
 def broken_seeds(run: run_dir.RunDir) -> list[str]:
-  """A sentence for each seed some of whose updates were not finite."""
-  counts = metrics.read(run.root).get('non_finite_updates')
-  if counts is None:
-    return []
-  # Running totals; lines of phases without updates have none.
-  totals = np.nan_to_num(counts).max(axis=0)
+  """A sentence for each seed, and each thing in it that was not finite."""
+  columns, rows = metrics.read(run.root), run_dir.read_rows(run)
   return [
-    f'seed {row.seed} left out {total:.0f} updates whose gradient was not finite;'
-    ' read its results with care.'
-    for row, total in zip(run_dir.read_rows(run), totals, strict=True)
+    f'seed {row.seed} {text.format(total)}; read its results with care.'
+    for name, (count, text) in _BROKEN.items()
+    if name in columns
+    for row, total in zip(rows, count(np.nan_to_num(columns[name])), strict=True)
     if total
   ]

@@ -85,8 +85,16 @@ def test_seeds_that_broke_are_named(tmp_path):
   with metrics.MetricsWriter(run, tensorboard=False) as writer:
     writer.write(32, {'phase': 'random'})
     writer.write(64, {'non_finite_updates': np.float32([0, 3])})
-  (sentence,) = broken_seeds(run)
-  assert sentence.startswith('seed 11 left out 3 updates')
+    for step in (96, 128):
+      values = {'reward_non_finite': [2, 0], 'kl/gradient_dropped': [0.0, 0.25]}
+      counts = {'non_finite_updates': [0, 3], **values}
+      writer.write(step, {name: np.float32(x) for name, x in counts.items()})
+  sentences = broken_seeds(run)
+  assert [s.partition(';')[0] for s in sentences] == [
+    'seed 11 left out 3 updates whose gradient was not finite',
+    'seed 10 left out 4 steps of the reward whose loss was not finite',
+    'seed 11 dropped repulsions that were not finite in 2 chunks',
+  ]
 
 
 def test_help_lists_the_flags_of_every_part(capsys):
