@@ -30,11 +30,12 @@ def start(
   out: pathlib.Path, *args: str, devices: int, flags: tuple[str, ...] = ()
 ) -> subprocess.Popen[str]:
   """Starts the runs; `args` are METHOD, TASK and meshes."""
-  xla = os.environ.get('XLA_FLAGS', '')
-  xla += f' --xla_force_host_platform_device_count={devices}'
+  # The tests' own process has switched XLA's scheduler off; a run chooses for itself.
+  xla = [f for f in os.environ.get('XLA_FLAGS', '').split() if 'scheduler' not in f]
+  xla.append(f'--xla_force_host_platform_device_count={devices}')
   return subprocess.Popen(
     [sys.executable, __file__, str(out), *args, *flags],
-    env={**os.environ, 'XLA_FLAGS': xla, 'PYTHONPATH': str(ROOT)},
+    env={**os.environ, 'XLA_FLAGS': ' '.join(xla), 'PYTHONPATH': str(ROOT)},
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
@@ -57,7 +58,6 @@ def main(argv: list[str]) -> None:
   import numpy as np
 
   from rlfb_jax import envs, methods
-  from rlfb_jax.core.xla_flags import avoid_cpu_deadlock
   from rlfb_jax.envs.environment import MujocoEnvironment
   from rlfb_jax.methods.device_options import DeviceOptions
   from rlfb_jax.training import hosts
@@ -66,18 +66,21 @@ def main(argv: list[str]) -> None:
   from rlfb_jax.training.program import compile_algorithm
   from tests.methods.probe_runs import compilations, make_config
 
-  avoid_cpu_deadlock()
   flags = dict(a[2:].split('=') for a in argv if a.startswith('--'))
   out, method, task, *meshes = (a for a in argv if not a.startswith('--'))
   num_seeds = int(flags.get('num_seeds', 2))
+  split = [mesh for mesh in meshes if 'data' in mesh]
+  options = DeviceOptions(mesh=split[0] if split else '')
   if 'process_id' in flags:
-    hosts.connect(
-      DeviceOptions(
-        coordinator_address=flags['coordinator_address'],
-        num_processes=2,
-        process_id=int(flags['process_id']),
-      )
+    options = dataclasses.replace(
+      options,
+      coordinator_address=flags['coordinator_address'],
+      num_processes=2,
+      process_id=int(flags['process_id']),
     )
+  hosts.connect(options)
+  # Programs that hold no sums over devices keep the faster scheduler.
+  assert ('scheduler' in os.environ['XLA_FLAGS']) == bool(split)
   changes = CHANGES[method]
   config = make_config(method, **{**changes, 'run': {**changes['run'], 'task': task}})
   env = envs.make(task, flags.get('engine', 'native'))

@@ -1,13 +1,19 @@
 """Two processes as one run, and how a process learns that it is one of several."""
 
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 
 import jax
 import numpy as np
 import pytest
 
+from experiments import kill_runs
 from rlfb_jax.methods.device_options import DeviceOptions
-from rlfb_jax.training import hosts
+from rlfb_jax.training import hosts, metrics, run_dir
 from tests.training import spread_runs
 from tests.training.test_placement import assert_same
 
@@ -108,6 +114,7 @@ def test_whole_reads_keys_as_numbers():
   ('method', 'task', 'meshes'),
   [
     ('ppo', 'cartpole_swingup', ('seed:2', 'data:2')),
+    ('ppo', 'probe_choice', ('seed:2',)),
     pytest.param('mrn', 'probe_choice', ('seed:2',), marks=pytest.mark.slow),
   ],
 )
@@ -133,3 +140,56 @@ def test_two_processes_compute_what_one_does(tmp_path, method, task, meshes):
   )
   for mesh in meshes:
     assert_same(tmp_path, mesh)
+
+
+TINY = (
+  *('--task=probe_choice', '--method=rbrl', '--num_seeds=2', '--total_env_steps=16000'),
+  *('--ppo_num_envs=8', '--ppo_rollout_steps=20', '--ppo_minibatch_size=160'),
+  *('--ppo_num_epochs=1', '--ppo_hidden_size=4', '--ppo_hidden_layers=1'),
+  *('--feedback_segment_steps=4', '--feedback_pretrain_steps=160'),
+  *('--feedback_session_interval=1600', '--reward_hidden_size=4', '--kl_batch=16'),
+  *('--rating_max_return=4', '--tensorboard=false', '--checkpoint_minutes=0.02'),
+)
+
+
+def start_both(folder):
+  """`rlfb-train --resume` on two hosts of one device each."""
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    address = f'--coordinator_address=localhost:{free.getsockname()[1]}'
+  command = [sys.executable, '-m', 'rlfb_jax.bin.train', *TINY, '--resume', address]
+  command += ['--num_processes=2', f'--run_dir={folder}']
+  env = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}
+  return [
+    subprocess.Popen(
+      [*command, f'--process_id={i}'], env=env, stderr=subprocess.PIPE, text=True
+    )
+    for i in range(2)
+  ]
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_host_saves_and_stops_all_and_both_go_on(tmp_path):
+  folder = tmp_path / 'run'
+  both = start_both(folder)
+  try:
+    deadline = time.monotonic() + 300
+    while max(kill_runs.saves(folder)[0], default=0) < 1600:
+      assert time.monotonic() < deadline
+      time.sleep(0.1)
+    both[1].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [143, 143], said
+    assert 'resume goes on from step' in said[0]
+    steps = metrics.read(folder)['env_steps'][-1]
+    assert 0 < steps < 16_000
+    both = start_both(folder)
+    said = [process.communicate(timeout=300)[1] for process in both]
+  finally:
+    for process in both:
+      process.kill()
+  assert [process.returncode for process in both] == [0, 0], said
+  lines = metrics.read(folder)['env_steps']
+  np.testing.assert_array_equal(lines, np.unique(lines))
+  assert lines[-1] == 16_000
+  assert run_dir.read_finished(run_dir.RunDir(folder))['env_steps'] == 16_000
