@@ -130,7 +130,8 @@ def main(argv: Sequence[str]) -> int:
   """Runs a sweep, or shows it.
 
   Returns:
-    0 if no job failed, else 1.
+    0 if all jobs of the shard are done, 1 if some have failed, `STOPPED` if somebody
+    asked for an end before.
   """
   if any(arg in ('--help', '-h', '-help') for arg in argv):
     print((__doc__ or '').strip())
@@ -172,8 +173,6 @@ def describe(jobs: Sequence[Job], out: pathlib.Path) -> str:
 def conclude(outcome: Outcome, out: pathlib.Path) -> str:
   """What became of the jobs, with the first words of each error."""
   lines = [f'{len(outcome.done)} done']
-  if outcome.elsewhere:
-    lines[0] += f', {len(outcome.elsewhere)} under way in other processes'
   if outcome.failed:
     lines[0] += f', {len(outcome.failed)} failed:'
   for name in outcome.failed:
