@@ -22,7 +22,7 @@ STOPPED = 128 + signal.SIGTERM
 # Between two looks at jobs that other processes run.
 LOOK_SECONDS = 5.0
 
-_SHOWN_LINES = 30
+_SHOWN_LINES, _SHOWN_BYTES = 30, 2**16
 
 
 class Outcome(NamedTuple):
@@ -30,11 +30,11 @@ class Outcome(NamedTuple):
 
   Attributes:
     done: complete now, those of earlier starts and of other processes included.
-    failed: with an `error.txt` in their folder.
+    failed: each with why, in a line.
   """
 
   done: list[str]
-  failed: list[str]
+  failed: dict[str, str]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -93,7 +93,7 @@ def work_through(
   Raises:
     Interrupted: after SIGINT or SIGTERM, once the job's process has ended.
   """
-  outcome = Outcome([], [])
+  outcome = Outcome([], {})
 
   def settle(number: int, job: Job, again: bool) -> bool:
     """Runs the job if nobody does; whether it is done or has failed now."""
@@ -107,10 +107,10 @@ def work_through(
         say(f'{label} was done by another process; {_left(jobs, out)}')
       return True
     if state is State.FAILED and again:
-      outcome.failed.append(job.name)
+      outcome.failed[job.name] = (_tail(folder.error, 0) or ['in another process'])[-1]
       say(f'{label} failed in another process; see {folder.error}')
       return True
-    code, started = HELD_ELSEWHERE, time.monotonic()
+    code, why, started = HELD_ELSEWHERE, '', time.monotonic()
     if state is not State.RUNNING:
       expected = estimate(job, jobs, taken(jobs, out))
       verb = 'starts' if state is State.MISSING else 'goes on'
@@ -118,7 +118,12 @@ def work_through(
         f'{label} {verb}: {len(job.rows)} runs, about {duration(expected.seconds)}'
         f' (from {expected.source})'
       )
-      code = _run(job, folder, command, request, poll_seconds)
+      try:
+        code, why = _run(job, folder, command, request, poll_seconds)
+      except OSError as error:
+        outcome.failed[job.name] = f'could not be started: {error}'
+        say(f'{label} could not be started: {error}')
+        return True
     if code == HELD_ELSEWHERE:
       if not again:
         say(f'{label} is being run by another process')
@@ -128,8 +133,9 @@ def work_through(
       took = duration(time.monotonic() - started)
       say(f'{label} done in {took}; {_left(jobs, out)}')
     else:
-      outcome.failed.append(job.name)
-      say(f'{label} failed ({_describe(code)}); see {folder.error}')
+      outcome.failed[job.name] = why
+      see = f'; see {folder.error}' if folder.error.is_file() else ''
+      say(f'{label} failed ({_describe(code)}){see}')
     return True
 
   with _hearing_signals() as request:
@@ -164,12 +170,20 @@ def _run(
   command: Sequence[str],
   request: _StopRequest,
   poll_seconds: float,
-) -> int:
+) -> tuple[int, str]:
+  """Does a job in a process; its exit code and, where it has failed, why.
+
+  That is its last line; more are in `error.txt`, where the disk takes them.
+
+  Raises:
+    OSError: if it cannot be started.
+    Interrupted: if somebody asked for an end, which the process has come to.
+  """
   folder.write_order(job)
   folder.error.unlink(missing_ok=True)
-  with open(folder.log, 'ab') as log:
-    log.write(f'--- {time.strftime("%Y-%m-%d %H:%M:%S %Z")}\n'.encode())
-    log.flush()
+  with open(folder.log, 'ab', buffering=0) as log:
+    with contextlib.suppress(OSError):  # The disk may be full.
+      log.write(f'--- {time.strftime("%Y-%m-%d %H:%M:%S %Z")}\n'.encode())
     begin = log.tell()
     # In a session of its own: Ctrl-C comes here only, and is passed on.
     request.process = process = subprocess.Popen(
@@ -185,11 +199,24 @@ def _run(
       time.sleep(poll_seconds)
   request.process = None
   request.check()
-  if code not in (0, HELD_ELSEWHERE) and folder.finished() is None:
-    tail = folder.log.read_bytes()[begin:].decode(errors='replace').splitlines()
-    lines = [f'{job.name}: {_describe(code)}', *tail[-_SHOWN_LINES:]]
+  if code == HELD_ELSEWHERE or folder.finished() is not None:
+    return code, ''
+  lines = [f'{job.name}: {_describe(code)}', *_tail(folder.log, begin)]
+  with contextlib.suppress(OSError):
     folder.error.write_text('\n'.join(lines) + '\n')
-  return code
+  # Who was killed had no last words.
+  return code, lines[-1] if code > 0 else _describe(code)
+
+
+def _tail(path: pathlib.Path, begin: int) -> list[str]:
+  """The last lines of a file from a byte on; none where it cannot be read."""
+  try:
+    with open(path, 'rb') as file:
+      file.seek(max(begin, path.stat().st_size - _SHOWN_BYTES))
+      text = file.read(_SHOWN_BYTES).decode(errors='replace')
+  except OSError:
+    return []
+  return text.splitlines()[-_SHOWN_LINES:]
 
 
 @contextlib.contextmanager

@@ -228,6 +228,16 @@ def test_a_job_that_is_left_where_it_is_lets_go_of_its_claim(tmp_path, monkeypat
   assert states == [State.RUNNING, State.STARTED]
 
 
+def test_a_job_whose_log_lies_on_a_full_disk_is_done(tmp_path):
+  argv = [f'--out={tmp_path}', *TINY]
+  (job,) = sweep.jobs_of(sweep.parse(argv))
+  folder = JobFolder(tmp_path / job.name)
+  folder.root.mkdir()
+  folder.log.symlink_to('/dev/full')
+  assert sweep.main(argv) == 0
+  assert folder.state() is State.DONE
+
+
 def test_a_sweep_that_waits_for_a_job_elsewhere_does_not_end_as_done(
   tmp_path, monkeypatch
 ):

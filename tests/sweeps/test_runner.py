@@ -1,6 +1,7 @@
 """Working through jobs with processes that only pretend to train."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -16,12 +17,16 @@ from tests.sweeps.tiny import jobs_of
 
 # Finishes, fails or waits as the folder's name says, holding the lock as a job does.
 PRETEND = """
-import os, pathlib, signal, sys, time
+import contextlib, os, pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
-print('began', flush=True)
+with contextlib.suppress(OSError):
+  print('began', flush=True)
 assert int(sys.argv[2]) == os.getppid()
 if 'hidden_size=4-' in folder.name:
   raise ValueError('a reason')
+if 'hidden_size=5-' in folder.name:
+  (folder / 'error.txt').symlink_to('/dev/full')
+  sys.exit('another reason')
 if 'hidden_size=8-' in folder.name:
   os.kill(os.getpid(), signal.SIGKILL)
 if 'hidden_size=16-' in folder.name:
@@ -52,7 +57,11 @@ def test_one_failing_job_stops_no_other_and_keeps_its_reason(tmp_path):
   jobs = jobs_of(ppo_hidden_size='4,8,32')
   outcome, said = work(jobs, tmp_path)
   names = [job.name for job in jobs]
-  assert outcome == runner.Outcome(done=names[2:], failed=names[:2])
+  assert outcome.done == names[2:]
+  assert outcome.failed == {
+    names[0]: 'ValueError: a reason',
+    names[1]: 'ended by SIGKILL; was there too little memory?',
+  }
   folders = [JobFolder(tmp_path / name) for name in names]
   assert [f.state() for f in folders] == [State.FAILED, State.FAILED, State.DONE]
   error = folders[0].error.read_text()
@@ -63,6 +72,24 @@ def test_one_failing_job_stops_no_other_and_keeps_its_reason(tmp_path):
   order = folders[2].read_order()
   assert order.rows == list(jobs[2].rows)
   assert tuple(order.arguments) == jobs[2].arguments
+
+
+def test_a_full_disk_stops_no_other_job(tmp_path):
+  jobs = jobs_of(ppo_hidden_size='5,32,64,128')
+  silent, unlogged, unordered, fine = (JobFolder(tmp_path / job.name) for job in jobs)
+  unlogged.root.mkdir()
+  unlogged.log.symlink_to('/dev/full')
+  unordered.root.mkdir()
+  new = f'{unordered.order.name}.{os.getpid()}.{platform.node()}'
+  unordered.order.with_name(new).symlink_to('/dev/full')
+  outcome, said = work(jobs, tmp_path)
+  assert outcome.done == [unlogged.root.name, fine.root.name]
+  assert list(outcome.failed) == [silent.root.name, unordered.root.name]
+  assert outcome.failed[silent.root.name] == 'another reason'
+  why = outcome.failed[unordered.root.name]
+  assert why.startswith('could not be started: [Errno 28] No space left on device')
+  assert f'[1/4] {silent.root.name} failed (exit code 1)' in said
+  assert f'[3/4] {unordered.root.name} {why}' in said
 
 
 def test_a_second_start_does_what_is_missing_only(tmp_path):
@@ -88,7 +115,7 @@ def test_a_job_of_a_living_process_is_left_alone_until_it_is_let_go(tmp_path):
 
   outcome, said = work(jobs, tmp_path, release)
   assert sorted(outcome.done) == sorted(job.name for job in jobs)
-  assert outcome.failed == []
+  assert outcome.failed == {}
   assert said[0] == f'[1/2] {jobs[0].name} is being run by another process'
   assert sum('another process' in line for line in said) == 1
   assert sum(line.startswith('waits for other processes') for line in said) == 1
@@ -107,7 +134,7 @@ def test_a_claim_of_a_container_that_is_gone_is_waited_for_and_taken_over(tmp_pa
     os.utime(claim, (time.time() - 61, time.time() - 61))
 
   outcome, _ = work([job], tmp_path, grow_stale)
-  assert outcome == runner.Outcome(done=[job.name], failed=[])
+  assert outcome == runner.Outcome(done=[job.name], failed={})
   assert 'began' in folder.log.read_text()
 
 
@@ -120,7 +147,7 @@ def test_a_job_that_another_process_does_is_not_done_again(tmp_path):
     run_dir.write_finished(run_dir.RunDir(folder.root), 1, 1.0)
 
   outcome, said = work([job], tmp_path, finish)
-  assert outcome == runner.Outcome(done=[job.name], failed=[])
+  assert outcome == runner.Outcome(done=[job.name], failed={})
   assert said[-1] == f'[1/1] {job.name} was done by another process; none left'
   assert not folder.log.exists()
 
@@ -135,7 +162,7 @@ def test_a_job_that_fails_in_another_process_is_not_tried_at_once_again(tmp_path
     held.release()
 
   outcome, said = work([job], tmp_path, fail)
-  assert outcome == runner.Outcome(done=[], failed=[job.name])
+  assert outcome == runner.Outcome(done=[], failed={job.name: 'why'})
   assert 'failed in another process' in said[-1]
   assert not folder.log.exists()
   assert work([job], tmp_path)[0].done == [job.name]
@@ -184,7 +211,8 @@ def test_states_of_a_folder(tmp_path):
   assert folder.state() is State.DONE
 
 
-def test_two_starts_that_write_the_same_order_do_not_meet(tmp_path):
+def test_two_starts_that_write_the_same_order_do_not_meet(tmp_path, monkeypatch):
+  monkeypatch.setattr(os, 'getpid', threading.get_ident)  # Threads stand for processes.
   (job,) = jobs_of(ppo_hidden_size='32')
   folder = JobFolder(tmp_path / job.name)
   threads = [threading.Thread(target=folder.write_order, args=(job,)) for _ in range(2)]
