@@ -88,10 +88,9 @@ def test_metrics_without_a_finite_seed_are_shown_as_nan():
 
 @pytest.fixture
 def full():
-  stream = open('/dev/full', 'w', buffering=1)
-  yield stream
-  with contextlib.suppress(OSError):  # It tries to write once more.
-    stream.close()
+  # Closing tries to write once more.
+  with contextlib.suppress(OSError), open('/dev/full', 'w', buffering=1) as stream:
+    yield stream
 
 
 @pytest.mark.parametrize('terminal', [False, True])
