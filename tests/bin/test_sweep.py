@@ -42,6 +42,8 @@ def test_a_dry_run_shows_jobs_and_writes_nothing(tmp_path, capsys):
   grid = ['--grid=ppo_learning_rate=1e-3,3e-3', '--grid', 'ppo_hidden_size=4,8']
   assert sweep.main([f'--out={out}', '--dry_run', '--seeds=3', *grid, *TINY]) == 0
   said = capsys.readouterr().out
+  head = 'job runs differing flags memory time estimated from state'
+  assert said.splitlines()[0].split() == head.split()
   assert said.count('ppo_learning_rate=0.001,0.003') == 2
   assert said.splitlines()[-1].startswith('2 jobs: 2 missing; about')
   assert not out.exists()
