@@ -8,7 +8,7 @@ import numpy as np
 
 from rlfb_jax.reports import charts, statistics
 from rlfb_jax.reports.comparison import Cell, Comparison
-from rlfb_jax.training.intervals import mean_interval, paired_difference
+from rlfb_jax.training.intervals import decimals, mean_interval, paired_difference
 
 # More pairs of arms than this are not compared each with each, but with the first.
 MAX_PAIRS = 15
@@ -109,7 +109,7 @@ def estimate_row(
 def text_of(found: statistics.Estimate, signed: bool = False) -> str:
   """`0.61 [0.52, 0.70]`; the interval is left out where it is not known."""
   sign = '+' if signed else ''
-  digits = 1 if abs(float(found.value)) >= 10 else 2
+  digits = decimals(found.value)
   value = f'{float(found.value):{sign}.{digits}f}'
   if not np.isfinite(found.low):
     return value

@@ -11,7 +11,7 @@ import numpy as np
 from rlfb_jax.reports import panels, statistics
 from rlfb_jax.reports.comparison import Comparison
 from rlfb_jax.reports.records import numbers
-from rlfb_jax.training.intervals import Interval, mean_interval
+from rlfb_jax.training.intervals import mean_interval
 
 
 class Table(NamedTuple):
@@ -39,14 +39,14 @@ def final_scores(c: Comparison) -> Table:
     for arm, cell in c.on(task).items():
       found = statistics.aggregate([cell.final])
       share = cell.final.mean() / c.scale[task]
-      evaluation = '' if cell.evaluation is None else plus_minus(cell.evaluation)
+      evaluation = '' if cell.evaluation is None else _mean(cell.evaluation)
       rows.append(
         (
           task,
           arm,
           str(len(cell.seeds)),
           f'{int(cell.env_steps[-1]):,}',
-          plus_minus(cell.final),
+          _mean(cell.final),
           panels.text_of(found),
           evaluation,
           f'{share:.2f}',
@@ -103,12 +103,8 @@ def comparisons(c: Comparison) -> Table:
   )
 
 
-def plus_minus(values: np.ndarray) -> str:
-  """Mean and half width of its interval over seeds."""
-  found = mean_interval(values, statistics.CONFIDENCE)
-  if abs(float(found.mean)) >= 10 or not np.isfinite(found.half_width):
-    return str(Interval(*found))
-  return f'{found.mean:.2f} ± {found.half_width:.2f}'
+def _mean(values: np.ndarray) -> str:
+  return str(mean_interval(values, statistics.CONFIDENCE))
 
 
 def seeds_csv(c: Comparison) -> str:
