@@ -21,6 +21,7 @@ _CIRCUMSTANCE = (
   *HOUSEKEEPING, *HOSTS, 'mesh', 'engine', 'impl', 'eval_episodes', 'eval_interval',
   'agent', 'ask', 'add', 'method', 'task', 'seed', 'num_seeds',
 )  # fmt: skip
+_CLOCK = 'wall_seconds'  # Of the whole program.
 # Share of a run, from its end, that its final score is averaged over.
 FINAL_SHARE = 0.1
 
@@ -35,6 +36,7 @@ class Cell:
     final: mean true return of training episodes over the last tenth, [S]; see
       `final_scores`.
     evaluation: mean true return of deterministic episodes at the end, [S], or None.
+    seconds_per_run: wall time until each line, [T], see `_seconds_per_run`; or None.
     records: where it comes from.
   """
 
@@ -42,6 +44,7 @@ class Cell:
   columns: Mapping[str, np.ndarray]
   final: np.ndarray
   evaluation: np.ndarray | None
+  seconds_per_run: np.ndarray | None
   records: tuple[Record, ...]
 
   @property
@@ -204,6 +207,8 @@ def _cell(name: str, records: Sequence[Record]) -> tuple[Cell | None, list[str]]
     )
   lines, columns = min(lengths), {}
   for column in kept[0][0].columns:
+    if column == _CLOCK:
+      continue  # Each program has its own.
     if not all(column in record.columns for record, _ in kept):
       continue
     values = [record.columns[column] for record, _ in kept]
@@ -242,8 +247,24 @@ def _cell(name: str, records: Sequence[Record]) -> tuple[Cell | None, list[str]]
     columns={n: v[:, known] if v.ndim > 1 else v for n, v in columns.items()},
     final=final[known],
     evaluation=evaluation,
+    seconds_per_run=_seconds_per_run(kept, lines),
     records=tuple(record for record, _ in kept),
   ), said
+
+
+def _seconds_per_run(
+  kept: Sequence[tuple[Record, Sequence[int]]], lines: int
+) -> np.ndarray | None:
+  """Wall time that a run took until each line, mean over the runs that count, [T].
+
+  The rows of a program are computed side by side, those of other arms among them: each
+  has taken its share of the program's time. None where a program's time is not known.
+  """
+  if not all(_CLOCK in record.columns for record, _ in kept):
+    return None
+  shares = [r.columns[_CLOCK][:lines] / r.program_rows for r, _ in kept]
+  mean: np.ndarray = np.average(shares, axis=0, weights=[len(f) for _, f in kept])
+  return mean
 
 
 def final_scores(

@@ -142,7 +142,9 @@ def _provenance(c: Comparison) -> str:
         if command and command not in commands:
           commands.append(command)
   head = ('task', 'arm', 'source', 'seeds', 'made', 'device', 'revision', 'versions')
-  made = Table('made', 'Provenance', '', (*head, 'minutes'), rows)
+  made = Table(
+    'made', 'Provenance', '', (*head, "program's minutes", "program's runs"), rows
+  )
   flags = differing_flags(c)
   body = tables.to_html(made)
   if flags:
@@ -175,4 +177,5 @@ def _made_with(record: Record) -> tuple[str, ...]:
     revision,
     ', '.join(f'{n} {versions[n]}' for n in ('rlfb-jax', 'jax') if versions.get(n)),
     minutes,
+    str(record.program_rows),
   )

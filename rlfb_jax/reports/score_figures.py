@@ -47,22 +47,22 @@ def learning_curves(c: Comparison) -> Figure:
 
   over('environment steps', 'environment steps', lambda s: s.env_steps * 1.0, False)
   over('labels given', 'labels given', labels_given, True)
-  over('wall time', 'minutes, all seeds side by side', _minutes, False)
+  over('wall time', 'wall minutes per run', _minutes, False)
   return Figure(
     'learning-curves',
     'Learning curves',
     'Mean true return of training episodes, hidden from every method that learns from'
     ' feedback, with 95 % Student intervals over seeds. Over labels, a point is the'
     ' return reached before more labels came; arms that are paid the true reward are'
-    ' level lines there. Imported curves know only their total time, taken as spread'
-    ' evenly.',
+    ' level lines there. Over wall time, runs that share a program share its time'
+    ' equally, and a point is the mean over the runs of an arm. Imported curves may'
+    ' know only their total time, taken as spread evenly.',
     views,
   )
 
 
 def _minutes(cell: Cell) -> np.ndarray | None:
-  seconds = cell.columns.get('wall_seconds')
-  return None if seconds is None else np.asarray(seconds, float) / 60
+  return None if cell.seconds_per_run is None else cell.seconds_per_run / 60
 
 
 def aggregates(c: Comparison) -> Figure:
