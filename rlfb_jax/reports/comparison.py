@@ -63,7 +63,8 @@ class Comparison:
     cells: (task, arm) -> cell; one that nobody ran is not there.
     references: task -> the arm that scores are shares of: of those paid the true
       reward (of all, where there are none) the one run on most tasks, then the best.
-    scale: task -> mean final score of that arm, 1 where it is not positive.
+    scale: task -> mean final score of that arm; a task where it is not above 0 has
+      none, because shares of it would mean nothing.
     true_reward: arms that are paid the true reward.
     problems: sentences.
   """
@@ -85,7 +86,12 @@ class Comparison:
     return [t for t in self.tasks if all((t, a) in self.cells for a in arms)]
 
   def shares(self, arm: str, tasks: Sequence[str]) -> list[np.ndarray]:
-    """Final scores as shares of the task's reference, one array [S] a task."""
+    """Final scores as shares of the task's reference, one array [S] a task.
+
+    Args:
+      arm: that was run on all of them.
+      tasks: each with a scale.
+    """
     return [self.cells[task, arm].final / self.scale[task] for task in tasks]
 
 
@@ -129,7 +135,14 @@ def compare(records: Sequence[Record], problems: Sequence[str] = ()) -> Comparis
     width = {a: sum((t, a) in cells for t in tasks) for a in paid}
     references[task] = max(paid, key=lambda a: (width[a], paid[a]))
     best = float(paid[references[task]])
-    scale[task] = best if best > 0 else 1.0
+    if best > 0:
+      scale[task] = best
+    else:
+      said.append(
+        f'{task}: the reference, {references[task]}, has a mean final return of'
+        f' {best:.4g}; shares of what is not above 0 mean nothing, and the task is left'
+        ' out of what is pooled over tasks.'
+      )
     said += _missing(task, {a: cells[task, a] for a in means}, arms)
   return Comparison(
     tasks, arms, cells, references, scale, true_reward, tuple(dict.fromkeys(said))

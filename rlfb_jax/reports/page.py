@@ -125,7 +125,7 @@ def _notes(c: Comparison, left_out: Sequence[str]) -> str:
   said = list(c.problems)
   if left_out:
     names = ', '.join(name.lower() for name in left_out)
-    said.append(f'Left out, because no run has the data: {names}.')
+    said.append(f'Figures that are left out, because they would be empty: {names}.')
   if not said:
     said = ['Every arm has every seed on every task, and all have a final score.']
   items = ''.join(f'<li>{html.escape(s)}</li>' for s in said)

@@ -81,12 +81,17 @@ def difference(
 
 
 def shared(c: Comparison) -> tuple[list[str], list[str]]:
-  """Tasks that arms are pooled over, and these arms: those run on every task."""
-  complete = [a for a in c.arms if len(c.common(a)) == len(c.tasks)]
-  if complete:
-    return list(c.tasks), complete
+  """Tasks that arms are pooled over, and these arms: those run on every such task.
+
+  Scores of a task can be pooled with those of others where it has a scale; nothing is
+  shared where none has.
+  """
+  tasks = [task for task in c.tasks if task in c.scale]
+  complete = [a for a in c.arms if all((t, a) in c.cells for t in tasks)]
+  if complete or not tasks:
+    return tasks, complete if tasks else []
   # No arm was run everywhere: the task that most arms share.
-  task = max(c.tasks, key=lambda t: len(c.on(t)))
+  task = max(tasks, key=lambda t: len(c.on(t)))
   return [task], list(c.on(task))
 
 
@@ -118,10 +123,10 @@ def text_of(found: statistics.Estimate, signed: bool = False) -> str:
 
 
 def reference_sentence(c: Comparison) -> str:
-  """What shares are shares of."""
-  paid = any(arm in c.true_reward for arm in c.references.values())
+  """What shares are shares of, where there are any."""
+  names = list(dict.fromkeys(c.references[task] for task in c.tasks if task in c.scale))
+  paid = any(arm in c.true_reward for arm in names)
   kind = 'which is paid the true reward' if paid else 'the best arm of each task'
-  names = list(dict.fromkeys(c.references.values()))
   return f'the mean final return of {joined(names)}, {kind}'
 
 

@@ -1,6 +1,6 @@
 """Figures of what arms reach: curves, aggregates, profiles, comparisons."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -75,7 +75,7 @@ def aggregates(c: Comparison) -> Figure:
     'Median': statistics.median,
   }
   panels = []
-  for title, statistic in kinds.items():
+  for title, statistic in kinds.items() if tasks else ():
     rows = []
     for arm in arms:
       found = statistics.aggregate(c.shares(arm, tasks), statistic)
@@ -91,7 +91,7 @@ def aggregates(c: Comparison) -> Figure:
     ' (Agarwal et al. 2021); the reference counts as known.'
     ' With fewer than about ten seeds a task such an interval is too narrow.'
     + (f' Not run on all of them: {joined(absent)}.' if absent else ''),
-    {'': panels},
+    {'': panels} if panels else {},
     keyed=False,
   )
 
@@ -99,6 +99,18 @@ def aggregates(c: Comparison) -> Figure:
 def profiles(c: Comparison) -> Figure:
   """Share of runs above a score."""
   tasks, arms = shared(c)
+  panels = [_profile(c, tasks, arms)] if tasks else []
+  return Figure(
+    'profiles',
+    'Performance profiles',
+    'For every score the share of runs that end above it, averaged over tasks, with'
+    ' pointwise 95 % bands of the same bootstrap. A curve that lies higher everywhere'
+    ' is better whatever the aggregate.',
+    {'': panels} if panels else {},
+  )
+
+
+def _profile(c: Comparison, tasks: Sequence[str], arms: Sequence[str]) -> str:
   shares = {arm: c.shares(arm, tasks) for arm in arms}
   top = max(float(s.max()) for runs in shares.values() for s in runs)
   low = min(0.0, *(float(s.min()) for runs in shares.values() for s in runs))
@@ -108,18 +120,10 @@ def profiles(c: Comparison) -> Figure:
     found = statistics.performance_profile(shares[arm], thresholds)
     colour = c.arms.index(arm)
     series.append(charts.Series(arm, colour, thresholds, *found))
-  panel = charts.lines(
+  return charts.lines(
     'Performance profiles', series, 'score, share of the reference',
     'share of runs above it', y_range=(0.0, 1.0),
   )  # fmt: skip
-  return Figure(
-    'profiles',
-    'Performance profiles',
-    'For every score the share of runs that end above it, averaged over tasks, with'
-    ' pointwise 95 % bands of the same bootstrap. A curve that lies higher everywhere'
-    ' is better whatever the aggregate.',
-    {'': [panel]},
-  )
 
 
 def improvement(c: Comparison) -> Figure:
@@ -127,9 +131,8 @@ def improvement(c: Comparison) -> Figure:
   rows = []
   for first, second in pairs(c):
     tasks = c.common(first, second)
-    found = statistics.probability_of_improvement(
-      c.shares(first, tasks), c.shares(second, tasks)
-    )
+    scores = ([c.cells[task, arm].final for task in tasks] for arm in (first, second))
+    found = statistics.probability_of_improvement(*scores)
     rows.append(estimate_row(f'{first} > {second}', c.arms.index(first), found))
   panels = []
   if rows:

@@ -6,7 +6,14 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from rlfb_jax.reports import comparison, records, reward_figures, score_figures
+from rlfb_jax.reports import (
+  comparison,
+  page,
+  records,
+  reward_figures,
+  score_figures,
+  tables,
+)
 from rlfb_jax.training import returns
 from tests.reports.fake_runs import write_run
 
@@ -27,6 +34,46 @@ def test_scores_are_those_of_the_last_tenth_as_shares_of_the_true_reward(tmp_pat
   (shares,) = c.shares('rbrl', c.common('ppo', 'rbrl'))
   np.testing.assert_allclose(shares, np.array([10, 11, 12]) / 21)
   assert c.problems == ()
+
+
+def test_a_task_whose_reference_is_not_above_zero_is_no_part_of_what_is_pooled(
+  tmp_path,
+):
+  for task, level in (('walker_walk', 20.0), ('cheetah_run', -21.0)):
+    write_run(tmp_path / task / 'a', level=level, method='ppo', task=task)
+    write_run(tmp_path / task / 'b', level=level - 5, task=task)
+  both, alone = compare(tmp_path), compare(tmp_path / 'walker_walk')
+  assert both.scale == {'walker_walk': 21.0}
+  (said,) = both.problems
+  assert said == (
+    'cheetah_run: the reference, ppo, has a mean final return of -20; shares of what is'
+    ' not above 0 mean nothing, and the task is left out of what is pooled over tasks.'
+  )
+  for figure in (score_figures.aggregates, score_figures.profiles):
+    assert figure(both).views == figure(alone).views
+  assert 'Final scores on walker_walk as shares' in score_figures.aggregates(both).says
+  table = tables.final_scores(both)
+  shares = [(row[0], row[1], row[-1]) for row in table.rows]
+  assert shares == [
+    ('cheetah_run', 'ppo', ''),
+    ('cheetah_run', 'rbrl', ''),
+    ('walker_walk', 'ppo', '1.00'),
+    ('walker_walk', 'rbrl', f'{16 / 21:.2f}'),
+  ]
+  assert 'No share on cheetah_run,' in table.says
+  # Which of two runs is the better needs no scale.
+  (panel,) = score_figures.improvement(both).views['']
+  assert 'rbrl &gt; ppo: 0.00 [0.00, 0.00]' in panel
+
+
+def test_where_no_task_has_a_scale_nothing_is_pooled(tmp_path):
+  write_run(tmp_path / 'a', level=-20.0)
+  c = compare(tmp_path)
+  assert score_figures.aggregates(c).views == {}
+  assert score_figures.profiles(c).views == {}
+  assert 'Share: of' not in tables.final_scores(c).says
+  text = page.render(c, 'x')
+  assert 'they would be empty: all runs in one number, performance profiles' in text
 
 
 def test_rows_with_flags_of_their_own_are_arms_of_their_own(tmp_path):

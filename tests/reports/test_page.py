@@ -50,7 +50,7 @@ def test_every_panel_is_well_formed_and_says_what_it_shows(compared):
 
 def test_what_no_run_has_is_left_out_and_said(compared):
   text = page.render(compared, 'x')
-  assert 'Left out, because no run has the data: policy and repulsion.' in text
+  assert 'they would be empty: policy and repulsion.' in text
   assert 'id="policy"' not in text
   assert 'id="over-optimisation"' in text
 
