@@ -65,7 +65,8 @@ class Comparison:
       reward (of all, where there are none) the one run on most tasks, then the best.
     scale: task -> mean final score of that arm; a task where it is not above 0 has
       none, because shares of it would mean nothing.
-    true_reward: arms that are paid the true reward.
+    families: arm -> what it learns from: one of `QUESTIONS`, '' for the true reward, or
+      the arm itself where its method is not known.
     problems: sentences.
   """
 
@@ -74,8 +75,13 @@ class Comparison:
   cells: Mapping[tuple[str, str], Cell]
   references: Mapping[str, str]
   scale: Mapping[str, float]
-  true_reward: frozenset[str]
+  families: Mapping[str, str]
   problems: tuple[str, ...]
+
+  @property
+  def true_reward(self) -> frozenset[str]:
+    """Arms that are paid the true reward."""
+    return frozenset(arm for arm, family in self.families.items() if not family)
 
   def on(self, task: str) -> dict[str, Cell]:
     """Arm -> cell on one task."""
@@ -122,15 +128,12 @@ def compare(records: Sequence[Record], problems: Sequence[str] = ()) -> Comparis
       + ' '.join(said)
     )
   tasks = tuple(sorted({task for task, _ in cells}))
-  true_reward = frozenset(
-    arm for (_, arm), cell in cells.items() if _is_true_reward(cell.records[0])
-  )
-  first_seen = dict.fromkeys(arm for _, arm in cells)
-  arms = tuple(sorted(first_seen, key=lambda a: (a not in true_reward, a)))
+  families = {arm: _family(arm, cell.records[0]) for (_, arm), cell in cells.items()}
+  arms = tuple(sorted(families, key=lambda a: (families[a] != '', a)))
   references, scale = {}, {}
   for task in tasks:
     means = {a: cells[task, a].final.mean() for a in arms if (task, a) in cells}
-    paid = {a: m for a, m in means.items() if a in true_reward} or means
+    paid = {a: m for a, m in means.items() if not families[a]} or means
     # One that was run on every task serves better than the best on a single one.
     width = {a: sum((t, a) in cells for t in tasks) for a in paid}
     references[task] = max(paid, key=lambda a: (width[a], paid[a]))
@@ -145,7 +148,7 @@ def compare(records: Sequence[Record], problems: Sequence[str] = ()) -> Comparis
       )
     said += _missing(task, {a: cells[task, a] for a in means}, arms)
   return Comparison(
-    tasks, arms, cells, references, scale, true_reward, tuple(dict.fromkeys(said))
+    tasks, arms, cells, references, scale, families, tuple(dict.fromkeys(said))
   )
 
 
@@ -323,9 +326,11 @@ def _missing(task: str, on: Mapping[str, Cell], arms: Sequence[str]) -> list[str
   return said
 
 
-def _is_true_reward(record: Record) -> bool:
+def _family(arm: str, record: Record) -> str:
   method = record.flags.get('method', record.name)
-  return method in RECIPES and not RECIPES[method].ask
+  if method not in RECIPES:
+    return arm
+  return record.flags.get('ask') or RECIPES[method].ask
 
 
 def _is_circumstance(flag: str) -> bool:

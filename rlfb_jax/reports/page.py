@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 from importlib import resources
 
-from rlfb_jax.reports import axes, figures, tables
+from rlfb_jax.reports import axes, figures, panels, tables
 from rlfb_jax.reports.comparison import Comparison, differing_flags
 from rlfb_jax.reports.figures import Figure
 from rlfb_jax.reports.records import Record, numbers
@@ -126,6 +126,9 @@ def _notes(c: Comparison, left_out: Sequence[str]) -> str:
   if left_out:
     names = ', '.join(name.lower() for name in left_out)
     said.append(f'Figures that are left out, because they would be empty: {names}.')
+  undrawn = panels.undrawn_sentence(c)
+  if undrawn:
+    said.append(undrawn)
   if not said:
     said = ['Every arm has every seed on every task, and all have a final score.']
   items = ''.join(f'<li>{html.escape(s)}</li>' for s in said)

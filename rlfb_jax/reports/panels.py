@@ -10,7 +10,7 @@ from rlfb_jax.reports import charts, statistics
 from rlfb_jax.reports.comparison import Cell, Comparison
 from rlfb_jax.training.intervals import decimals, mean_interval, paired_difference
 
-# More pairs of arms than this are not compared each with each, but with the first.
+# More pairs of arms than this have no room in a figure.
 MAX_PAIRS = 15
 
 
@@ -96,11 +96,35 @@ def shared(c: Comparison) -> tuple[list[str], list[str]]:
 
 
 def pairs(c: Comparison) -> list[tuple[str, str]]:
-  """Arms to compare, the later in order first; all pairs, or each with the first."""
-  found = [(b, a) for a, b in itertools.combinations(c.arms, 2) if c.common(a, b)]
-  if len(found) > MAX_PAIRS:
-    found = [(b, a) for b, a in found if a == c.arms[0]]
-  return found
+  """All pairs of arms that share a task, the later in order first."""
+  return [(b, a) for a, b in itertools.combinations(c.arms, 2) if c.common(a, b)]
+
+
+def drawn_pairs(c: Comparison) -> list[tuple[str, str]]:
+  """Pairs that figures have room for, in the order of `pairs`.
+
+  Those that learn from the same come first, then those with the first arm.
+  """
+
+  def rank(pair: tuple[str, str]) -> tuple[bool, bool]:
+    second, first = pair
+    return c.families[first] != c.families[second], first != c.arms[0]
+
+  found = pairs(c)
+  kept = set(sorted(found, key=rank)[:MAX_PAIRS])
+  return [pair for pair in found if pair in kept]
+
+
+def undrawn_sentence(c: Comparison) -> str:
+  """What of `pairs` figures do not show; '' where they show all."""
+  number = len(pairs(c))
+  if number <= MAX_PAIRS:
+    return ''
+  return (
+    f'Figures show {MAX_PAIRS} of the {number} pairs of arms, first those that learn'
+    ' from the same kind of feedback, then those with the first arm; the table of'
+    ' comparisons has all.'
+  )
 
 
 def estimate_row(

@@ -10,12 +10,13 @@ from rlfb_jax.reports.panels import (
   Figure,
   band,
   difference,
+  drawn_pairs,
   estimate_row,
   joined,
   labels_given,
-  pairs,
   reference_sentence,
   shared,
+  undrawn_sentence,
 )
 
 
@@ -129,7 +130,7 @@ def _profile(c: Comparison, tasks: Sequence[str], arms: Sequence[str]) -> str:
 def improvement(c: Comparison) -> Figure:
   """Probability that a run of one arm beats a run of another."""
   rows = []
-  for first, second in pairs(c):
+  for first, second in drawn_pairs(c):
     tasks = c.common(first, second)
     scores = ([c.cells[task, arm].final for task in tasks] for arm in (first, second))
     found = statistics.probability_of_improvement(*scores)
@@ -146,7 +147,7 @@ def improvement(c: Comparison) -> Figure:
     'Probability of improvement',
     'The chance that a run of the first arm ends above a run of the second, mean over'
     ' the tasks that both were run on; ties count half (Mann-Whitney U). Intervals:'
-    ' 95 %, the same bootstrap. 0.5 means no difference.',
+    ' 95 %, the same bootstrap. 0.5 means no difference.' + _undrawn(c),
     {'': panels} if panels else {},
     keyed=False,
   )
@@ -157,7 +158,7 @@ def paired(c: Comparison) -> Figure:
   panels = []
   for task in c.tasks:
     rows = []
-    for first, second in pairs(c):
+    for first, second in drawn_pairs(c):
       found = difference(c, task, first, second)
       if found is not None:
         rows.append(
@@ -174,7 +175,13 @@ def paired(c: Comparison) -> Figure:
     'Paired differences',
     'Difference in final true return between two arms, seed by seed over the seeds that'
     ' both have, with 95 % Student intervals of its mean. An interval that excludes 0'
-    ' is not corrected for the number of comparisons.',
+    ' is not corrected for the number of comparisons.' + _undrawn(c),
     {'': panels} if panels else {},
     keyed=False,
   )
+
+
+def _undrawn(c: Comparison) -> str:
+  """The end of a caption."""
+  said = undrawn_sentence(c)
+  return f' {said}' if said else ''
