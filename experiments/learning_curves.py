@@ -316,8 +316,7 @@ def q_error(record: dict) -> str:
   """Squared error of the critics against Monte-Carlo returns, mean and interval."""
   if 'q_error' not in record:
     return ''
-  mean, half = mean_interval(np.asarray(record['q_error']['standardised']))
-  return f'{mean:.2f} ± {half:.2f}'
+  return str(mean_interval(record['q_error']['standardised']))
 
 
 def label_histogram(record: dict) -> str:

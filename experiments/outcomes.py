@@ -110,11 +110,7 @@ def cell(values: Sequence[float] | None) -> str:
   finite = known(values)
   if not finite.size:
     return f'none of {len(values)}'
-  interval = mean_interval(finite)
-  text = str(interval)
-  if abs(interval.mean) < 10:
-    text = f'{interval.mean:.2f} ± {interval.half_width:.2f}'
-  return text + _of_all(finite.size, len(values))
+  return str(mean_interval(finite)) + _of_all(finite.size, len(values))
 
 
 def difference(first: Outcome | None, second: Outcome | None, of: str) -> str:

@@ -12,6 +12,7 @@ from typing import cast
 from rlfb_jax.bin import flags
 from rlfb_jax.core.config import Options, option
 from rlfb_jax.reports import comparison, records, write
+from rlfb_jax.training.progress import tell
 
 PROGRAM = 'rlfb-report'
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     compared = comparison.compare(found, problems)
     page = write.write(compared, options.out, options.title or default_title(compared))
   for problem in compared.problems:
-    print(f'{PROGRAM}: {problem}', file=sys.stderr)
+    tell(f'{PROGRAM}: {problem}')
   print(page)
 
 

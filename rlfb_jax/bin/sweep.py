@@ -30,6 +30,7 @@ from rlfb_jax.sweeps.definition import Sweep, read, read_arm, read_axis
 from rlfb_jax.sweeps.folder import JobFolder
 from rlfb_jax.sweeps.jobs import Job, plan
 from rlfb_jax.sweeps.runner import STOPPED, Interrupted, Outcome, taken, work_through
+from rlfb_jax.training.progress import tell
 from rlfb_jax.training.run import make_environment
 
 PROGRAM = 'rlfb-sweep'
@@ -130,7 +131,8 @@ def main(argv: Sequence[str]) -> int:
   """Runs a sweep, or shows it.
 
   Returns:
-    0 if no job failed, else 1.
+    0 if all jobs of the shard are done, 1 if some have failed, `STOPPED` if somebody
+    asked for an end before.
   """
   if any(arg in ('--help', '-h', '-help') for arg in argv):
     print((__doc__ or '').strip())
@@ -152,7 +154,7 @@ def main(argv: Sequence[str]) -> int:
   except Interrupted:
     say('stopped; the same command goes on from here.')
     return STOPPED
-  say(conclude(outcome, command.out))
+  say(conclude(outcome))
   return 1 if outcome.failed else 0
 
 
@@ -169,16 +171,12 @@ def describe(jobs: Sequence[Job], out: pathlib.Path) -> str:
   return table.show(jobs, times, states)
 
 
-def conclude(outcome: Outcome, out: pathlib.Path) -> str:
-  """What became of the jobs, with the first words of each error."""
+def conclude(outcome: Outcome) -> str:
+  """What became of the jobs, and why some have failed."""
   lines = [f'{len(outcome.done)} done']
-  if outcome.elsewhere:
-    lines[0] += f', {len(outcome.elsewhere)} under way in other processes'
   if outcome.failed:
     lines[0] += f', {len(outcome.failed)} failed:'
-  for name in outcome.failed:
-    said = JobFolder(out / name).error.read_text().strip().splitlines()
-    lines.append(f'  {name}: {said[-1]}')
+  lines += [f'  {name}: {why}' for name, why in outcome.failed.items()]
   return '\n'.join(lines)
 
 
@@ -191,7 +189,7 @@ def strangers(jobs: Sequence[Job], out: pathlib.Path) -> list[str]:
 
 def say(text: str) -> None:
   """Tells people, apart from results."""
-  print(f'{PROGRAM}: {text}', file=sys.stderr, flush=True)
+  tell(f'{PROGRAM}: {text}')
 
 
 def _whole(name: str, given: dict[str, str], default: int) -> int:

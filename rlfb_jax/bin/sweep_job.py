@@ -9,7 +9,7 @@ import pathlib
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -53,8 +53,13 @@ def compose(configs: Sequence[Config], env: Any) -> tuple[Algorithm, Any]:
   return methods.make(configs[0], env), keys
 
 
-def work(folder: JobFolder) -> None:
-  """Trains the rows of a job to their end."""
+def work(folder: JobFolder, on_leave: Callable[[], None] = lambda: None) -> None:
+  """Trains the rows of a job to their end.
+
+  Args:
+    folder: of the job, with its order.
+    on_leave: called before a stop ends the process where it is, see `train_run`.
+  """
   order = folder.read_order()
   configs = configs_of(order, folder.root)
   env = run_lib.prepare(configs[0])
@@ -62,7 +67,9 @@ def work(folder: JobFolder) -> None:
   if run_dir.read_finished(run) is not None:
     return
   algorithm, rows = compose(configs, env)
-  run_lib.train_run(configs[0], env, run, algorithm=algorithm, rows=rows)
+  run_lib.train_run(
+    configs[0], env, run, algorithm=algorithm, rows=rows, on_leave=on_leave
+  )
   for warning in run_lib.broken_seeds(run):
     tell(warning)
 
@@ -76,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
     raise SystemExit(HELD_ELSEWHERE)
   with lock.beating(claim, on_lost=lambda: os._exit(HELD_ELSEWHERE)):
     try:
-      work(folder)
+      work(folder, on_leave=claim.release)
     except KeyboardInterrupt:
       raise SystemExit(STOPPED) from None
 

@@ -21,6 +21,7 @@ _CIRCUMSTANCE = (
   *HOUSEKEEPING, *HOSTS, 'mesh', 'engine', 'impl', 'eval_episodes', 'eval_interval',
   'agent', 'ask', 'add', 'method', 'task', 'seed', 'num_seeds',
 )  # fmt: skip
+_CLOCK = 'wall_seconds'  # Of the whole program.
 # Share of a run, from its end, that its final score is averaged over.
 FINAL_SHARE = 0.1
 
@@ -35,6 +36,7 @@ class Cell:
     final: mean true return of training episodes over the last tenth, [S]; see
       `final_scores`.
     evaluation: mean true return of deterministic episodes at the end, [S], or None.
+    seconds_per_run: wall time until each line, [T], see `_seconds_per_run`; or None.
     records: where it comes from.
   """
 
@@ -42,6 +44,7 @@ class Cell:
   columns: Mapping[str, np.ndarray]
   final: np.ndarray
   evaluation: np.ndarray | None
+  seconds_per_run: np.ndarray | None
   records: tuple[Record, ...]
 
   @property
@@ -60,8 +63,10 @@ class Comparison:
     cells: (task, arm) -> cell; one that nobody ran is not there.
     references: task -> the arm that scores are shares of: of those paid the true
       reward (of all, where there are none) the one run on most tasks, then the best.
-    scale: task -> mean final score of that arm, 1 where it is not positive.
-    true_reward: arms that are paid the true reward.
+    scale: task -> mean final score of that arm; a task where it is not above 0 has
+      none, because shares of it would mean nothing.
+    families: arm -> what it learns from: one of `QUESTIONS`, '' for the true reward, or
+      the arm itself where its method is not known.
     problems: sentences.
   """
 
@@ -70,8 +75,13 @@ class Comparison:
   cells: Mapping[tuple[str, str], Cell]
   references: Mapping[str, str]
   scale: Mapping[str, float]
-  true_reward: frozenset[str]
+  families: Mapping[str, str]
   problems: tuple[str, ...]
+
+  @property
+  def true_reward(self) -> frozenset[str]:
+    """Arms that are paid the true reward."""
+    return frozenset(arm for arm, family in self.families.items() if not family)
 
   def on(self, task: str) -> dict[str, Cell]:
     """Arm -> cell on one task."""
@@ -82,7 +92,12 @@ class Comparison:
     return [t for t in self.tasks if all((t, a) in self.cells for a in arms)]
 
   def shares(self, arm: str, tasks: Sequence[str]) -> list[np.ndarray]:
-    """Final scores as shares of the task's reference, one array [S] a task."""
+    """Final scores as shares of the task's reference, one array [S] a task.
+
+    Args:
+      arm: that was run on all of them.
+      tasks: each with a scale.
+    """
     return [self.cells[task, arm].final / self.scale[task] for task in tasks]
 
 
@@ -113,23 +128,27 @@ def compare(records: Sequence[Record], problems: Sequence[str] = ()) -> Comparis
       + ' '.join(said)
     )
   tasks = tuple(sorted({task for task, _ in cells}))
-  true_reward = frozenset(
-    arm for (_, arm), cell in cells.items() if _is_true_reward(cell.records[0])
-  )
-  first_seen = dict.fromkeys(arm for _, arm in cells)
-  arms = tuple(sorted(first_seen, key=lambda a: (a not in true_reward, a)))
+  families = {arm: _family(arm, cell.records[0]) for (_, arm), cell in cells.items()}
+  arms = tuple(sorted(families, key=lambda a: (families[a] != '', a)))
   references, scale = {}, {}
   for task in tasks:
     means = {a: cells[task, a].final.mean() for a in arms if (task, a) in cells}
-    paid = {a: m for a, m in means.items() if a in true_reward} or means
+    paid = {a: m for a, m in means.items() if not families[a]} or means
     # One that was run on every task serves better than the best on a single one.
     width = {a: sum((t, a) in cells for t in tasks) for a in paid}
     references[task] = max(paid, key=lambda a: (width[a], paid[a]))
     best = float(paid[references[task]])
-    scale[task] = best if best > 0 else 1.0
+    if best > 0:
+      scale[task] = best
+    else:
+      said.append(
+        f'{task}: the reference, {references[task]}, has a mean final return of'
+        f' {best:.4g}; shares of what is not above 0 mean nothing, and the task is left'
+        ' out of what is pooled over tasks.'
+      )
     said += _missing(task, {a: cells[task, a] for a in means}, arms)
   return Comparison(
-    tasks, arms, cells, references, scale, true_reward, tuple(dict.fromkeys(said))
+    tasks, arms, cells, references, scale, families, tuple(dict.fromkeys(said))
   )
 
 
@@ -204,6 +223,8 @@ def _cell(name: str, records: Sequence[Record]) -> tuple[Cell | None, list[str]]
     )
   lines, columns = min(lengths), {}
   for column in kept[0][0].columns:
+    if column == _CLOCK:
+      continue  # Each program has its own.
     if not all(column in record.columns for record, _ in kept):
       continue
     values = [record.columns[column] for record, _ in kept]
@@ -242,8 +263,24 @@ def _cell(name: str, records: Sequence[Record]) -> tuple[Cell | None, list[str]]
     columns={n: v[:, known] if v.ndim > 1 else v for n, v in columns.items()},
     final=final[known],
     evaluation=evaluation,
+    seconds_per_run=_seconds_per_run(kept, lines),
     records=tuple(record for record, _ in kept),
   ), said
+
+
+def _seconds_per_run(
+  kept: Sequence[tuple[Record, Sequence[int]]], lines: int
+) -> np.ndarray | None:
+  """Wall time that a run took until each line, mean over the runs that count, [T].
+
+  The rows of a program are computed side by side, those of other arms among them: each
+  has taken its share of the program's time. None where a program's time is not known.
+  """
+  if not all(_CLOCK in record.columns for record, _ in kept):
+    return None
+  shares = [r.columns[_CLOCK][:lines] / r.program_rows for r, _ in kept]
+  mean: np.ndarray = np.average(shares, axis=0, weights=[len(f) for _, f in kept])
+  return mean
 
 
 def final_scores(
@@ -289,9 +326,11 @@ def _missing(task: str, on: Mapping[str, Cell], arms: Sequence[str]) -> list[str
   return said
 
 
-def _is_true_reward(record: Record) -> bool:
+def _family(arm: str, record: Record) -> str:
   method = record.flags.get('method', record.name)
-  return method in RECIPES and not RECIPES[method].ask
+  if method not in RECIPES:
+    return arm
+  return record.flags.get('ask') or RECIPES[method].ask
 
 
 def _is_circumstance(flag: str) -> bool:

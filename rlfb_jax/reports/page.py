@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 from importlib import resources
 
-from rlfb_jax.reports import axes, figures, tables
+from rlfb_jax.reports import axes, figures, panels, tables
 from rlfb_jax.reports.comparison import Comparison, differing_flags
 from rlfb_jax.reports.figures import Figure
 from rlfb_jax.reports.records import Record, numbers
@@ -125,7 +125,10 @@ def _notes(c: Comparison, left_out: Sequence[str]) -> str:
   said = list(c.problems)
   if left_out:
     names = ', '.join(name.lower() for name in left_out)
-    said.append(f'Left out, because no run has the data: {names}.')
+    said.append(f'Figures that are left out, because they would be empty: {names}.')
+  undrawn = panels.undrawn_sentence(c)
+  if undrawn:
+    said.append(undrawn)
   if not said:
     said = ['Every arm has every seed on every task, and all have a final score.']
   items = ''.join(f'<li>{html.escape(s)}</li>' for s in said)
@@ -142,7 +145,9 @@ def _provenance(c: Comparison) -> str:
         if command and command not in commands:
           commands.append(command)
   head = ('task', 'arm', 'source', 'seeds', 'made', 'device', 'revision', 'versions')
-  made = Table('made', 'Provenance', '', (*head, 'minutes'), rows)
+  made = Table(
+    'made', 'Provenance', '', (*head, "program's minutes", "program's runs"), rows
+  )
   flags = differing_flags(c)
   body = tables.to_html(made)
   if flags:
@@ -175,4 +180,5 @@ def _made_with(record: Record) -> tuple[str, ...]:
     revision,
     ', '.join(f'{n} {versions[n]}' for n in ('rlfb-jax', 'jax') if versions.get(n)),
     minutes,
+    str(record.program_rows),
   )

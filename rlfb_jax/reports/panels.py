@@ -8,9 +8,9 @@ import numpy as np
 
 from rlfb_jax.reports import charts, statistics
 from rlfb_jax.reports.comparison import Cell, Comparison
-from rlfb_jax.training.intervals import mean_interval, paired_difference
+from rlfb_jax.training.intervals import decimals, mean_interval, paired_difference
 
-# More pairs of arms than this are not compared each with each, but with the first.
+# More pairs of arms than this have no room in a figure.
 MAX_PAIRS = 15
 
 
@@ -81,21 +81,50 @@ def difference(
 
 
 def shared(c: Comparison) -> tuple[list[str], list[str]]:
-  """Tasks that arms are pooled over, and these arms: those run on every task."""
-  complete = [a for a in c.arms if len(c.common(a)) == len(c.tasks)]
-  if complete:
-    return list(c.tasks), complete
+  """Tasks that arms are pooled over, and these arms: those run on every such task.
+
+  Scores of a task can be pooled with those of others where it has a scale; nothing is
+  shared where none has.
+  """
+  tasks = [task for task in c.tasks if task in c.scale]
+  complete = [a for a in c.arms if all((t, a) in c.cells for t in tasks)]
+  if complete or not tasks:
+    return tasks, complete if tasks else []
   # No arm was run everywhere: the task that most arms share.
-  task = max(c.tasks, key=lambda t: len(c.on(t)))
+  task = max(tasks, key=lambda t: len(c.on(t)))
   return [task], list(c.on(task))
 
 
 def pairs(c: Comparison) -> list[tuple[str, str]]:
-  """Arms to compare, the later in order first; all pairs, or each with the first."""
-  found = [(b, a) for a, b in itertools.combinations(c.arms, 2) if c.common(a, b)]
-  if len(found) > MAX_PAIRS:
-    found = [(b, a) for b, a in found if a == c.arms[0]]
-  return found
+  """All pairs of arms that share a task, the later in order first."""
+  return [(b, a) for a, b in itertools.combinations(c.arms, 2) if c.common(a, b)]
+
+
+def drawn_pairs(c: Comparison) -> list[tuple[str, str]]:
+  """Pairs that figures have room for, in the order of `pairs`.
+
+  Those that learn from the same come first, then those with the first arm.
+  """
+
+  def rank(pair: tuple[str, str]) -> tuple[bool, bool]:
+    second, first = pair
+    return c.families[first] != c.families[second], first != c.arms[0]
+
+  found = pairs(c)
+  kept = set(sorted(found, key=rank)[:MAX_PAIRS])
+  return [pair for pair in found if pair in kept]
+
+
+def undrawn_sentence(c: Comparison) -> str:
+  """What of `pairs` figures do not show; '' where they show all."""
+  number = len(pairs(c))
+  if number <= MAX_PAIRS:
+    return ''
+  return (
+    f'Figures show {MAX_PAIRS} of the {number} pairs of arms, first those that learn'
+    ' from the same kind of feedback, then those with the first arm; the table of'
+    ' comparisons has all.'
+  )
 
 
 def estimate_row(
@@ -109,7 +138,7 @@ def estimate_row(
 def text_of(found: statistics.Estimate, signed: bool = False) -> str:
   """`0.61 [0.52, 0.70]`; the interval is left out where it is not known."""
   sign = '+' if signed else ''
-  digits = 1 if abs(float(found.value)) >= 10 else 2
+  digits = decimals(found.value)
   value = f'{float(found.value):{sign}.{digits}f}'
   if not np.isfinite(found.low):
     return value
@@ -118,10 +147,10 @@ def text_of(found: statistics.Estimate, signed: bool = False) -> str:
 
 
 def reference_sentence(c: Comparison) -> str:
-  """What shares are shares of."""
-  paid = any(arm in c.true_reward for arm in c.references.values())
+  """What shares are shares of, where there are any."""
+  names = list(dict.fromkeys(c.references[task] for task in c.tasks if task in c.scale))
+  paid = any(arm in c.true_reward for arm in names)
   kind = 'which is paid the true reward' if paid else 'the best arm of each task'
-  names = list(dict.fromkeys(c.references.values()))
   return f'the mean final return of {joined(names)}, {kind}'
 
 

@@ -29,7 +29,9 @@ class Record:
     columns: metric -> [T, S, ...]; `env_steps` is [T].
     evaluation: true returns of deterministic episodes, [S, episodes], or None.
     manifest: what it was made with.
-    seconds: wall time of the whole run, or None.
+    seconds: wall time of the whole program, or None.
+    program_rows: runs that the program computed side by side, P; those of other
+      records, which may be of other arms, among them.
     problems: sentences about what is wrong with it.
   """
 
@@ -42,6 +44,7 @@ class Record:
   evaluation: np.ndarray | None
   manifest: Mapping[str, Any]
   seconds: float | None
+  program_rows: int
   problems: tuple[str, ...] = ()
 
 
@@ -149,6 +152,7 @@ def read_run(root: pathlib.Path) -> list[Record]:
         evaluation=None if evaluation is None else evaluation[chosen],
         manifest=manifest,
         seconds=None if finished is None else finished.get('seconds'),
+        program_rows=len(rows),
         problems=tuple(problems),
       )
     )
@@ -228,6 +232,7 @@ def read_curves(path: pathlib.Path) -> list[Record]:
       evaluation=None if evaluation is None else np.asarray(evaluation, float),
       manifest={**found.get('manifest', {}), 'command': [found.get('command', '')]},
       seconds=seconds,
+      program_rows=num_seeds,  # An arm is a program.
     )
   ]
 

@@ -1,6 +1,6 @@
 """Figures of what arms reach: curves, aggregates, profiles, comparisons."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -10,12 +10,13 @@ from rlfb_jax.reports.panels import (
   Figure,
   band,
   difference,
+  drawn_pairs,
   estimate_row,
   joined,
   labels_given,
-  pairs,
   reference_sentence,
   shared,
+  undrawn_sentence,
 )
 
 
@@ -47,22 +48,22 @@ def learning_curves(c: Comparison) -> Figure:
 
   over('environment steps', 'environment steps', lambda s: s.env_steps * 1.0, False)
   over('labels given', 'labels given', labels_given, True)
-  over('wall time', 'minutes, all seeds side by side', _minutes, False)
+  over('wall time', 'wall minutes per run', _minutes, False)
   return Figure(
     'learning-curves',
     'Learning curves',
     'Mean true return of training episodes, hidden from every method that learns from'
     ' feedback, with 95 % Student intervals over seeds. Over labels, a point is the'
     ' return reached before more labels came; arms that are paid the true reward are'
-    ' level lines there. Imported curves know only their total time, taken as spread'
-    ' evenly.',
+    ' level lines there. Over wall time, runs that share a program share its time'
+    ' equally, and a point is the mean over the runs of an arm. Imported curves may'
+    ' know only their total time, taken as spread evenly.',
     views,
   )
 
 
 def _minutes(cell: Cell) -> np.ndarray | None:
-  seconds = cell.columns.get('wall_seconds')
-  return None if seconds is None else np.asarray(seconds, float) / 60
+  return None if cell.seconds_per_run is None else cell.seconds_per_run / 60
 
 
 def aggregates(c: Comparison) -> Figure:
@@ -75,7 +76,7 @@ def aggregates(c: Comparison) -> Figure:
     'Median': statistics.median,
   }
   panels = []
-  for title, statistic in kinds.items():
+  for title, statistic in kinds.items() if tasks else ():
     rows = []
     for arm in arms:
       found = statistics.aggregate(c.shares(arm, tasks), statistic)
@@ -91,7 +92,7 @@ def aggregates(c: Comparison) -> Figure:
     ' (Agarwal et al. 2021); the reference counts as known.'
     ' With fewer than about ten seeds a task such an interval is too narrow.'
     + (f' Not run on all of them: {joined(absent)}.' if absent else ''),
-    {'': panels},
+    {'': panels} if panels else {},
     keyed=False,
   )
 
@@ -99,6 +100,18 @@ def aggregates(c: Comparison) -> Figure:
 def profiles(c: Comparison) -> Figure:
   """Share of runs above a score."""
   tasks, arms = shared(c)
+  panels = [_profile(c, tasks, arms)] if tasks else []
+  return Figure(
+    'profiles',
+    'Performance profiles',
+    'For every score the share of runs that end above it, averaged over tasks, with'
+    ' pointwise 95 % bands of the same bootstrap. A curve that lies higher everywhere'
+    ' is better whatever the aggregate.',
+    {'': panels} if panels else {},
+  )
+
+
+def _profile(c: Comparison, tasks: Sequence[str], arms: Sequence[str]) -> str:
   shares = {arm: c.shares(arm, tasks) for arm in arms}
   top = max(float(s.max()) for runs in shares.values() for s in runs)
   low = min(0.0, *(float(s.min()) for runs in shares.values() for s in runs))
@@ -108,28 +121,19 @@ def profiles(c: Comparison) -> Figure:
     found = statistics.performance_profile(shares[arm], thresholds)
     colour = c.arms.index(arm)
     series.append(charts.Series(arm, colour, thresholds, *found))
-  panel = charts.lines(
+  return charts.lines(
     'Performance profiles', series, 'score, share of the reference',
     'share of runs above it', y_range=(0.0, 1.0),
   )  # fmt: skip
-  return Figure(
-    'profiles',
-    'Performance profiles',
-    'For every score the share of runs that end above it, averaged over tasks, with'
-    ' pointwise 95 % bands of the same bootstrap. A curve that lies higher everywhere'
-    ' is better whatever the aggregate.',
-    {'': [panel]},
-  )
 
 
 def improvement(c: Comparison) -> Figure:
   """Probability that a run of one arm beats a run of another."""
   rows = []
-  for first, second in pairs(c):
+  for first, second in drawn_pairs(c):
     tasks = c.common(first, second)
-    found = statistics.probability_of_improvement(
-      c.shares(first, tasks), c.shares(second, tasks)
-    )
+    scores = ([c.cells[task, arm].final for task in tasks] for arm in (first, second))
+    found = statistics.probability_of_improvement(*scores)
     rows.append(estimate_row(f'{first} > {second}', c.arms.index(first), found))
   panels = []
   if rows:
@@ -143,7 +147,7 @@ def improvement(c: Comparison) -> Figure:
     'Probability of improvement',
     'The chance that a run of the first arm ends above a run of the second, mean over'
     ' the tasks that both were run on; ties count half (Mann-Whitney U). Intervals:'
-    ' 95 %, the same bootstrap. 0.5 means no difference.',
+    ' 95 %, the same bootstrap. 0.5 means no difference.' + _undrawn(c),
     {'': panels} if panels else {},
     keyed=False,
   )
@@ -154,7 +158,7 @@ def paired(c: Comparison) -> Figure:
   panels = []
   for task in c.tasks:
     rows = []
-    for first, second in pairs(c):
+    for first, second in drawn_pairs(c):
       found = difference(c, task, first, second)
       if found is not None:
         rows.append(
@@ -171,7 +175,13 @@ def paired(c: Comparison) -> Figure:
     'Paired differences',
     'Difference in final true return between two arms, seed by seed over the seeds that'
     ' both have, with 95 % Student intervals of its mean. An interval that excludes 0'
-    ' is not corrected for the number of comparisons.',
+    ' is not corrected for the number of comparisons.' + _undrawn(c),
     {'': panels} if panels else {},
     keyed=False,
   )
+
+
+def _undrawn(c: Comparison) -> str:
+  """The end of a caption."""
+  said = undrawn_sentence(c)
+  return f' {said}' if said else ''

@@ -11,7 +11,7 @@ import numpy as np
 from rlfb_jax.reports import panels, statistics
 from rlfb_jax.reports.comparison import Comparison
 from rlfb_jax.reports.records import numbers
-from rlfb_jax.training.intervals import Interval, mean_interval
+from rlfb_jax.training.intervals import mean_interval
 
 
 class Table(NamedTuple):
@@ -38,18 +38,18 @@ def final_scores(c: Comparison) -> Table:
   for task in c.tasks:
     for arm, cell in c.on(task).items():
       found = statistics.aggregate([cell.final])
-      share = cell.final.mean() / c.scale[task]
-      evaluation = '' if cell.evaluation is None else plus_minus(cell.evaluation)
+      scale = c.scale.get(task)
+      evaluation = '' if cell.evaluation is None else _mean(cell.evaluation)
       rows.append(
         (
           task,
           arm,
           str(len(cell.seeds)),
           f'{int(cell.env_steps[-1]):,}',
-          plus_minus(cell.final),
+          _mean(cell.final),
           panels.text_of(found),
           evaluation,
-          f'{share:.2f}',
+          '' if scale is None else f'{cell.final.mean() / scale:.2f}',
         )
       )
   return Table(
@@ -57,8 +57,7 @@ def final_scores(c: Comparison) -> Table:
     'Final scores',
     'True return of training episodes over the last tenth of the steps: mean with 95 %'
     ' Student interval, and interquartile mean with 95 % bootstrap interval.'
-    ' Evaluation: deterministic episodes at the end. Share: of the reference,'
-    f' {panels.reference_sentence(c)}.',
+    f' Evaluation: deterministic episodes at the end. {_what_shares_are(c)}',
     (
       'task',
       'arm',
@@ -71,6 +70,17 @@ def final_scores(c: Comparison) -> Table:
     ),
     rows,
   )
+
+
+def _what_shares_are(c: Comparison) -> str:
+  said = []
+  if c.scale:
+    said.append(f'Share: of the reference, {panels.reference_sentence(c)}.')
+  without = [task for task in c.tasks if task not in c.scale]
+  if without:
+    names = panels.joined(without)
+    said.append(f'No share on {names}, where the mean of the reference is not above 0.')
+  return ' '.join(said)
 
 
 def comparisons(c: Comparison) -> Table:
@@ -103,12 +113,8 @@ def comparisons(c: Comparison) -> Table:
   )
 
 
-def plus_minus(values: np.ndarray) -> str:
-  """Mean and half width of its interval over seeds."""
-  found = mean_interval(values, statistics.CONFIDENCE)
-  if abs(float(found.mean)) >= 10 or not np.isfinite(found.half_width):
-    return str(Interval(*found))
-  return f'{found.mean:.2f} ± {found.half_width:.2f}'
+def _mean(values: np.ndarray) -> str:
+  return str(mean_interval(values, statistics.CONFIDENCE))
 
 
 def seeds_csv(c: Comparison) -> str:

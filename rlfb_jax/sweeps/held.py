@@ -93,10 +93,10 @@ def choose(
 ) -> list[Held]:
   """The folders that a plan goes on with.
 
-  A complete one is taken if it has any run that is wanted and not in those before; one
-  to be gone on with only if each of its runs is. So the folders that the jobs of a plan
-  make are always taken themselves: in the midst of a sweep, the plan is the one of its
-  start, and shards need not agree on when they make it.
+  A complete folder is taken if any run in it is wanted and not held by a folder before
+  it. An incomplete one is taken only if every run in it is still wanted and not held by
+  a folder before it. This makes the plan stable: planning again during a sweep
+  reproduces the plan made at its start, so shards need not plan at the same moment.
 
   Args:
     held: in any order.

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from rlfb_jax.sweeps import lock
 from rlfb_jax.sweeps.cost import estimate
 from rlfb_jax.sweeps.folder import JobFolder, State
 from rlfb_jax.sweeps.jobs import Job
@@ -18,25 +19,49 @@ from rlfb_jax.sweeps.table import duration
 HELD_ELSEWHERE = 75
 STOPPED = 128 + signal.SIGTERM
 
-_SHOWN_LINES = 30
+# Between two looks at jobs that other processes run.
+LOOK_SECONDS = 5.0
+
+_SHOWN_LINES, _SHOWN_BYTES = 30, 2**16
 
 
 class Outcome(NamedTuple):
   """What became of a sweep's jobs, names.
 
   Attributes:
-    done: complete now, those of earlier starts included.
-    failed: with an `error.txt` in their folder.
-    elsewhere: other processes work on them.
+    done: complete now, those of earlier starts and of other processes included.
+    failed: each with why, in a line.
   """
 
   done: list[str]
-  failed: list[str]
-  elsewhere: list[str]
+  failed: dict[str, str]
 
 
 class Interrupted(KeyboardInterrupt):
   """Somebody asked for an end; the job under way has saved itself."""
+
+
+class _StopRequest:
+  """Whether somebody has asked for an end.
+
+  Attributes:
+    asked: whether.
+    process: of the job under way, if there is one, which is asked to end, too.
+  """
+
+  asked = False
+  process: subprocess.Popen[bytes] | None = None
+
+  def ask(self) -> None:
+    """Asks for an end."""
+    self.asked = True
+    if self.process is not None:
+      self.process.send_signal(signal.SIGTERM)
+
+  def check(self) -> None:
+    """Raises `Interrupted` if somebody has asked."""
+    if self.asked:
+      raise Interrupted
 
 
 Say = Callable[[str], None]
@@ -48,8 +73,13 @@ def work_through(
   command: Sequence[str],
   say: Say,
   poll_seconds: float = 0.2,
+  look_seconds: float = LOOK_SECONDS,
 ) -> Outcome:
-  """Runs what is neither done nor under way elsewhere, one job after the other.
+  """Runs jobs, one after the other, until each of them is done or has failed.
+
+  What another process runs is left to it and looked at again when the rest is done: the
+  process may be gone already, which shows only once its claim is stale, and nobody else
+  might come to do its job.
 
   Args:
     jobs: in the order in which they are run.
@@ -58,39 +88,66 @@ def work_through(
       it shall end, are appended.
     say: told what happens, a line at a time.
     poll_seconds: between two looks at the process.
+    look_seconds: between two looks at what other processes run.
 
   Raises:
     Interrupted: after SIGINT or SIGTERM, once the job's process has ended.
   """
-  outcome = Outcome([], [], [])
-  for number, job in enumerate(jobs, 1):
+  outcome = Outcome([], {})
+
+  def settle(number: int, job: Job, again: bool) -> bool:
+    """Runs the job if nobody does; whether it is done or has failed now."""
+    request.check()
     folder = JobFolder(out / job.name)
     label = f'[{number}/{len(jobs)}] {job.name}'
     state = folder.state()
     if state is State.DONE:
       outcome.done.append(job.name)
-      continue
-    if state is State.RUNNING:
-      outcome.elsewhere.append(job.name)
-      say(f'{label} is being run by another process')
-      continue
-    expected = estimate(job, jobs, taken(jobs, out))
-    verb = 'starts' if state is State.MISSING else 'goes on'
-    say(
-      f'{label} {verb}: {len(job.rows)} runs, about {duration(expected.seconds)}'
-      f' (from {expected.source})'
-    )
-    started = time.monotonic()
-    code = _run(job, folder, command, poll_seconds)
+      if again:
+        say(f'{label} was done by another process; {_left(jobs, out)}')
+      return True
+    if state is State.FAILED and again:
+      outcome.failed[job.name] = (_tail(folder.error, 0) or ['in another process'])[-1]
+      say(f'{label} failed in another process; see {folder.error}')
+      return True
+    code, why, started = HELD_ELSEWHERE, '', time.monotonic()
+    if state is not State.RUNNING:
+      expected = estimate(job, jobs, taken(jobs, out))
+      verb = 'starts' if state is State.MISSING else 'goes on'
+      say(
+        f'{label} {verb}: {len(job.rows)} runs, about {duration(expected.seconds)}'
+        f' (from {expected.source})'
+      )
+      try:
+        code, why = _run(job, folder, command, request, poll_seconds)
+      except OSError as error:
+        outcome.failed[job.name] = f'could not be started: {error}'
+        say(f'{label} could not be started: {error}')
+        return True
     if code == HELD_ELSEWHERE:
-      outcome.elsewhere.append(job.name)
-      say(f'{label} is being run by another process')
-    elif folder.finished() is not None:
+      if not again:
+        say(f'{label} is being run by another process')
+      return False
+    if folder.finished() is not None:
       outcome.done.append(job.name)
-      say(f'{label} done in {duration(time.monotonic() - started)}; {_left(jobs, out)}')
+      took = duration(time.monotonic() - started)
+      say(f'{label} done in {took}; {_left(jobs, out)}')
     else:
-      outcome.failed.append(job.name)
-      say(f'{label} failed ({_describe(code)}); see {folder.error}')
+      outcome.failed[job.name] = why
+      see = f'; see {folder.error}' if folder.error.is_file() else ''
+      say(f'{label} failed ({_describe(code)}){see}')
+    return True
+
+  with _hearing_signals() as request:
+    left = [(n, job) for n, job in enumerate(jobs, 1) if not settle(n, job, False)]
+    if left:
+      say(
+        f'waits for other processes to end {len(left)} of these jobs; what they leave'
+        f' unfinished is taken over after {duration(lock.STALE_SECONDS)} at most'
+      )
+    while left:
+      _wait(look_seconds, request, poll_seconds)
+      left = [(n, job) for n, job in left if not settle(n, job, True)]
   return outcome
 
 
@@ -100,48 +157,76 @@ def taken(jobs: Sequence[Job], out: pathlib.Path) -> dict[str, float]:
   return {name: finished['seconds'] for name, finished in found if finished}
 
 
+def _wait(seconds: float, request: _StopRequest, poll_seconds: float) -> None:
+  end = time.monotonic() + seconds
+  while time.monotonic() < end:
+    request.check()
+    time.sleep(poll_seconds)
+
+
 def _run(
-  job: Job, folder: JobFolder, command: Sequence[str], poll_seconds: float
-) -> int:
+  job: Job,
+  folder: JobFolder,
+  command: Sequence[str],
+  request: _StopRequest,
+  poll_seconds: float,
+) -> tuple[int, str]:
+  """Does a job in a process; its exit code and, where it has failed, why.
+
+  That is its last line; more are in `error.txt`, where the disk takes them.
+
+  Raises:
+    OSError: if it cannot be started.
+    Interrupted: if somebody asked for an end, which the process has come to.
+  """
   folder.write_order(job)
   folder.error.unlink(missing_ok=True)
-  with open(folder.log, 'ab') as log:
-    log.write(f'--- {time.strftime("%Y-%m-%d %H:%M:%S %Z")}\n'.encode())
-    log.flush()
+  with open(folder.log, 'ab', buffering=0) as log:
+    with contextlib.suppress(OSError):  # The disk may be full.
+      log.write(f'--- {time.strftime("%Y-%m-%d %H:%M:%S %Z")}\n'.encode())
     begin = log.tell()
-    # In a session of its own: Ctrl-C comes here only, and is passed on once.
-    process = subprocess.Popen(
+    # In a session of its own: Ctrl-C comes here only, and is passed on.
+    request.process = process = subprocess.Popen(
       [*command, str(folder.root), str(os.getpid())],
       stdin=subprocess.DEVNULL,
       stdout=log,
       stderr=log,
       start_new_session=True,
     )
-    with _passing_on(process) as asked_to_stop:
-      while (code := process.poll()) is None:
-        time.sleep(poll_seconds)
-  if asked_to_stop:
-    raise Interrupted
-  if code not in (0, HELD_ELSEWHERE) and folder.finished() is None:
-    tail = folder.log.read_bytes()[begin:].decode(errors='replace').splitlines()
-    lines = [f'{job.name}: {_describe(code)}', *tail[-_SHOWN_LINES:]]
+    if request.asked:
+      request.ask()  # While it was being started.
+    while (code := process.poll()) is None:
+      time.sleep(poll_seconds)
+  request.process = None
+  request.check()
+  if code == HELD_ELSEWHERE or folder.finished() is not None:
+    return code, ''
+  lines = [f'{job.name}: {_describe(code)}', *_tail(folder.log, begin)]
+  with contextlib.suppress(OSError):
     folder.error.write_text('\n'.join(lines) + '\n')
-  return code
+  # Who was killed had no last words.
+  return code, lines[-1] if code > 0 else _describe(code)
+
+
+def _tail(path: pathlib.Path, begin: int) -> list[str]:
+  """The last lines of a file from a byte on; none where it cannot be read."""
+  try:
+    with open(path, 'rb') as file:
+      file.seek(max(begin, path.stat().st_size - _SHOWN_BYTES))
+      text = file.read(_SHOWN_BYTES).decode(errors='replace')
+  except OSError:
+    return []
+  return text.splitlines()[-_SHOWN_LINES:]
 
 
 @contextlib.contextmanager
-def _passing_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-  """While open, hands SIGINT and SIGTERM to a job, which saves itself and ends."""
-  received: list[int] = []
-
-  def pass_on(number: int, frame: object) -> None:
-    received.append(number)
-    process.send_signal(signal.SIGTERM)
-
+def _hearing_signals() -> Iterator[_StopRequest]:
+  """While open, SIGINT and SIGTERM ask for an end and do nothing else."""
+  request = _StopRequest()
   numbers = (signal.SIGINT, signal.SIGTERM)
-  before = [signal.signal(number, pass_on) for number in numbers]
+  before = [signal.signal(n, lambda number, frame: request.ask()) for n in numbers]
   try:
-    yield received
+    yield request
   finally:
     for number, handler in zip(numbers, before, strict=True):
       signal.signal(number, handler)

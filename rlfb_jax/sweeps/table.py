@@ -6,7 +6,9 @@ from rlfb_jax.sweeps.cost import Estimate
 from rlfb_jax.sweeps.folder import State
 from rlfb_jax.sweeps.jobs import Job
 
-_HEAD = ('job', 'runs', 'of their own', 'memory', 'time', 'from', 'state')
+_HEAD = (
+  'job', 'runs', 'differing flags', 'memory', 'time', 'estimated from', 'state',
+)  # fmt: skip
 
 
 def show(

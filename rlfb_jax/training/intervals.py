@@ -8,15 +8,26 @@ from scipy import special
 
 
 class Interval(NamedTuple):
-  """A mean and half the width of its confidence interval, floats or arrays."""
+  """A mean and half the width of its confidence interval, floats or arrays.
+
+  As text, of floats: `12.3 ± 4.5`, or `1.23 ± 0.45` where the mean is below 10 in size,
+  and without the second number where it is not known.
+  """
 
   mean: np.ndarray
   half_width: np.ndarray
 
   def __str__(self) -> str:
+    digits = decimals(self.mean)
+    text = f'{self.mean:.{digits}f}'
     if np.isfinite(self.half_width):
-      return f'{self.mean:.1f} ± {self.half_width:.1f}'
-    return f'{self.mean:.1f}'
+      text += f' ± {self.half_width:.{digits}f}'
+    return text
+
+
+def decimals(mean: np.ndarray) -> int:
+  """Digits after the point with which a mean and its interval are written."""
+  return 1 if abs(float(mean)) >= 10 else 2
 
 
 def mean_interval(

@@ -1,9 +1,11 @@
 """One line that says how far a run is and how long it will take.
 
 On a terminal the line is rewritten in place; elsewhere (a log file, a pipe) a line
-is printed only now and then, so that logs stay short.
+is printed only now and then, so that logs stay short. Where people can be told nothing,
+such as in a log file on a full disk, a run goes on without.
 """
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +15,9 @@ import numpy as np
 
 
 def tell(text: str) -> None:
-  """Tells people, apart from results."""
-  print(text, file=sys.stderr)
+  """Tells people, apart from results; in vain where standard error takes nothing."""
+  with contextlib.suppress(OSError):
+    print(text, file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -91,17 +94,20 @@ class Progress:
   def close(self) -> None:
     """Ends the line, so that what is printed next starts a new one."""
     if self._tty and self._width:
-      self._stream.write('\n')
-      self._stream.flush()
+      self._write('\n')
       self._width = 0
 
   def _print(self, text: str) -> None:
     if self._tty:
-      self._stream.write('\r' + text.ljust(self._width))
+      self._write('\r' + text.ljust(self._width))
       self._width = len(text)
     else:
-      self._stream.write(text + '\n')
-    self._stream.flush()
+      self._write(text + '\n')
+
+  def _write(self, text: str) -> None:
+    with contextlib.suppress(OSError):
+      self._stream.write(text)
+      self._stream.flush()
 
 
 def _count(number: float) -> str:

@@ -1,9 +1,16 @@
 """rlfb-report from the command line."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import pytest
 
 from rlfb_jax.bin import report
 from tests.reports.fake_runs import write_run
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def test_runs_become_a_page_and_tables(tmp_path, capsys):
@@ -52,3 +59,19 @@ def test_mistakes_are_one_sentence(arguments, message, capsys):
 def test_help_lists_its_flags(capsys):
   report.main(['--help'])
   assert '--title' in capsys.readouterr().out
+
+
+def test_a_report_is_written_where_nobody_can_be_told_of_problems(tmp_path):
+  write_run(tmp_path / 'a', finished=False, total_env_steps=2000)
+  with open('/dev/full', 'w') as full:
+    done = subprocess.run(
+      [sys.executable, '-m', 'rlfb_jax.bin.report', 'a', '--out=out'],
+      env=os.environ | {'PYTHONPATH': str(ROOT)},
+      cwd=tmp_path,
+      stdout=subprocess.PIPE,
+      stderr=full,
+      text=True,
+      check=False,
+      timeout=120,
+    )
+  assert (done.returncode, done.stdout) == (0, 'out/index.html\n')

@@ -6,6 +6,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ import pytest
 
 from experiments import outcomes
 from rlfb_jax.bin import sweep, sweep_job, train
+from rlfb_jax.sweeps import lock
 from rlfb_jax.sweeps.folder import JobFolder, State
 from rlfb_jax.training import export, metrics, returns, run
 
@@ -40,6 +42,8 @@ def test_a_dry_run_shows_jobs_and_writes_nothing(tmp_path, capsys):
   grid = ['--grid=ppo_learning_rate=1e-3,3e-3', '--grid', 'ppo_hidden_size=4,8']
   assert sweep.main([f'--out={out}', '--dry_run', '--seeds=3', *grid, *TINY]) == 0
   said = capsys.readouterr().out
+  head = 'job runs differing flags memory time estimated from state'
+  assert said.splitlines()[0].split() == head.split()
   assert said.count('ppo_learning_rate=0.001,0.003') == 2
   assert said.splitlines()[-1].startswith('2 jobs: 2 missing; about')
   assert not out.exists()
@@ -201,14 +205,57 @@ def test_the_rows_are_the_plain_runs(finished, tmp_path):
 
 
 def test_a_job_that_is_held_is_left_alone(finished):
-  from rlfb_jax.sweeps import lock
-
   _, _, folder = finished
   held = lock.acquire(folder.locks)
   with pytest.raises(SystemExit) as caught:
     sweep_job.main([str(folder.root), str(os.getppid())])
   assert caught.value.code == sweep_job.HELD_ELSEWHERE
   held.release()
+
+
+def test_a_job_that_is_left_where_it_is_lets_go_of_its_claim(tmp_path, monkeypatch):
+  (job,) = sweep.jobs_of(sweep.parse([f'--out={tmp_path}', *TINY]))
+  folder = JobFolder(tmp_path / job.name)
+  folder.write_order(job)
+  states = []
+
+  def leave_it(*args, on_leave, **more):
+    states.append(folder.state())
+    on_leave()
+    states.append(folder.state())
+
+  monkeypatch.setattr(run, 'train_run', leave_it)
+  monkeypatch.setattr(run, 'broken_seeds', lambda run: [])
+  sweep_job.main([str(folder.root), str(os.getppid())])
+  assert states == [State.RUNNING, State.STARTED]
+
+
+def test_a_job_whose_log_lies_on_a_full_disk_is_done(tmp_path):
+  argv = [f'--out={tmp_path}', *TINY]
+  (job,) = sweep.jobs_of(sweep.parse(argv))
+  folder = JobFolder(tmp_path / job.name)
+  folder.root.mkdir()
+  folder.log.symlink_to('/dev/full')
+  assert sweep.main(argv) == 0
+  assert folder.state() is State.DONE
+
+
+def test_a_sweep_that_waits_for_a_job_elsewhere_does_not_end_as_done(
+  tmp_path, monkeypatch
+):
+  argv = [f'--out={tmp_path}', *TINY]
+  (job,) = sweep.jobs_of(sweep.parse(argv))
+  assert lock.acquire(JobFolder(tmp_path / job.name).locks) is not None
+  said = []
+
+  def say(text):
+    said.append(text)
+    if text.startswith('waits'):
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(sweep, 'say', say)
+  assert sweep.main(argv) == sweep.STOPPED
+  assert said[-1] == 'stopped; the same command goes on from here.'
 
 
 def _python(code, *arguments, **environ):

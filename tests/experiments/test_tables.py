@@ -226,7 +226,7 @@ def test_a_seed_without_an_episode_is_null_and_told(results, tmp_path):
   lines = mrn_tables.lay_out(found)
   (line,) = [line for line in lines if line.startswith('| walker_walk | pebble')]
   assert '21.0 ± 12.7 (2 of 3 seeds)' in line
-  assert '- walker_walk: mrn minus pebble, paired: 0.0 ± 0.0 (2 of 3 seeds)' in lines
+  assert '- walker_walk: mrn minus pebble, paired: 0.00 ± 0.00 (2 of 3 seeds)' in lines
   assert outcomes.cell([math.nan, math.nan]) == 'none of 2'
 
 

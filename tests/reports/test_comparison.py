@@ -1,11 +1,19 @@
 """From folders to arms, seeds and scores; nothing is dropped in silence."""
 
 import json
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 
-from rlfb_jax.reports import comparison, records, reward_figures
+from rlfb_jax.reports import (
+  comparison,
+  page,
+  records,
+  reward_figures,
+  score_figures,
+  tables,
+)
 from rlfb_jax.training import returns
 from tests.reports.fake_runs import write_run
 
@@ -26,6 +34,46 @@ def test_scores_are_those_of_the_last_tenth_as_shares_of_the_true_reward(tmp_pat
   (shares,) = c.shares('rbrl', c.common('ppo', 'rbrl'))
   np.testing.assert_allclose(shares, np.array([10, 11, 12]) / 21)
   assert c.problems == ()
+
+
+def test_a_task_whose_reference_is_not_above_zero_is_no_part_of_what_is_pooled(
+  tmp_path,
+):
+  for task, level in (('walker_walk', 20.0), ('cheetah_run', -21.0)):
+    write_run(tmp_path / task / 'a', level=level, method='ppo', task=task)
+    write_run(tmp_path / task / 'b', level=level - 5, task=task)
+  both, alone = compare(tmp_path), compare(tmp_path / 'walker_walk')
+  assert both.scale == {'walker_walk': 21.0}
+  (said,) = both.problems
+  assert said == (
+    'cheetah_run: the reference, ppo, has a mean final return of -20; shares of what is'
+    ' not above 0 mean nothing, and the task is left out of what is pooled over tasks.'
+  )
+  for figure in (score_figures.aggregates, score_figures.profiles):
+    assert figure(both).views == figure(alone).views
+  assert 'Final scores on walker_walk as shares' in score_figures.aggregates(both).says
+  table = tables.final_scores(both)
+  shares = [(row[0], row[1], row[-1]) for row in table.rows]
+  assert shares == [
+    ('cheetah_run', 'ppo', ''),
+    ('cheetah_run', 'rbrl', ''),
+    ('walker_walk', 'ppo', '1.00'),
+    ('walker_walk', 'rbrl', f'{16 / 21:.2f}'),
+  ]
+  assert 'No share on cheetah_run,' in table.says
+  # Which of two runs is the better needs no scale.
+  (panel,) = score_figures.improvement(both).views['']
+  assert 'rbrl &gt; ppo: 0.00 [0.00, 0.00]' in panel
+
+
+def test_where_no_task_has_a_scale_nothing_is_pooled(tmp_path):
+  write_run(tmp_path / 'a', level=-20.0)
+  c = compare(tmp_path)
+  assert score_figures.aggregates(c).views == {}
+  assert score_figures.profiles(c).views == {}
+  assert 'Share: of' not in tables.final_scores(c).says
+  text = page.render(c, 'x')
+  assert 'they would be empty: all runs in one number, performance profiles' in text
 
 
 def test_rows_with_flags_of_their_own_are_arms_of_their_own(tmp_path):
@@ -212,6 +260,40 @@ def test_arms_bear_their_ingredients_and_runs_of_other_lengths_are_told_apart(tm
   assert 'final scores are those of different numbers of steps' in c.problems[0]
 
 
+def test_runs_that_share_a_program_share_its_time_and_each_job_has_its_clock(tmp_path):
+  rates = [{'kl_beta': 0.1}, {'kl_beta': 0.1}, {'kl_beta': 0.5}, {'kl_beta': 0.5}]
+  write_run(tmp_path / 'a', seeds=(0, 1, 0, 1), row_flags=rates)
+
+  def slow(line):
+    line['wall_seconds'] *= 10
+
+  # More seeds of the first arm, in a program for them alone on a slower machine.
+  write_run(tmp_path / 'b', seeds=(2, 3, 4, 5), seed=2, spoil=slow)
+  c = compare(tmp_path)
+  clock = 6.0 * np.arange(1, 11)
+  first, second = (c.cells['walker_walk', f'rbrl kl_beta={b}'] for b in (0.1, 0.5))
+  assert first.seeds == (0, 1, 2, 3, 4, 5)
+  # Two runs that took a quarter of one clock, and four that took one of the other.
+  np.testing.assert_allclose(
+    first.seconds_per_run, (2 * clock / 4 + 4 * 10 * clock / 4) / 6
+  )
+  np.testing.assert_allclose(second.seconds_per_run, clock / 4)
+  (panel,) = score_figures.learning_curves(c).views['wall time']
+  assert '>wall minutes per run<' in panel
+  drawn = json.loads(ET.fromstring(panel).get('data-plot'))
+  assert drawn[1]['x'][-1] == 60 / 4 / 60
+
+
+def test_an_arm_one_of_whose_clocks_is_not_known_has_no_wall_time(tmp_path):
+  write_run(tmp_path / 'a')
+  write_run(
+    tmp_path / 'b', seeds=(3,), seed=3, spoil=lambda line: line.pop('wall_seconds')
+  )
+  c = compare(tmp_path)
+  assert c.cells['walker_walk', 'rbrl'].seconds_per_run is None
+  assert 'wall time' not in score_figures.learning_curves(c).views
+
+
 def test_older_runs_without_rows_count_from_their_first_seed(tmp_path):
   write_run(tmp_path / 'a', rows=False, seed=5)
   assert compare(tmp_path).cells['walker_walk', 'rbrl'].seeds == (5, 6, 7)
@@ -229,7 +311,7 @@ def test_imported_curves_bring_flags_evaluation_and_time(tmp_path):
   cell = compare(tmp_path).cells['walker_walk', 'rbrl']
   assert cell.seeds == (3, 4)
   np.testing.assert_allclose(cell.evaluation, [2.0, 4.0])
-  np.testing.assert_allclose(cell.columns['wall_seconds'], [60.0, 120.0])
+  np.testing.assert_allclose(cell.seconds_per_run, [30.0, 60.0])
   np.testing.assert_allclose(cell.final, [2.0, 3.0])
 
 

@@ -8,7 +8,16 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from rlfb_jax.reports import axes, comparison, page, panels, records, tables, write
+from rlfb_jax.reports import (
+  axes,
+  comparison,
+  page,
+  panels,
+  records,
+  score_figures,
+  tables,
+  write,
+)
 from tests.reports.fake_runs import write_run
 
 
@@ -50,7 +59,7 @@ def test_every_panel_is_well_formed_and_says_what_it_shows(compared):
 
 def test_what_no_run_has_is_left_out_and_said(compared):
   text = page.render(compared, 'x')
-  assert 'Left out, because no run has the data: policy and repulsion.' in text
+  assert 'they would be empty: policy and repulsion.' in text
   assert 'id="policy"' not in text
   assert 'id="over-optimisation"' in text
 
@@ -80,6 +89,38 @@ def test_paired_differences_are_those_of_common_seeds(compared):
   assert len(rows) == 6
   assert rows[-1][1:4] == ('rbrl_kl', 'rbrl', '0-2')
   assert rows[-1][5].startswith('1.00')
+
+
+def test_figures_show_some_of_many_pairs_and_the_table_all(tmp_path):
+  methods = ('ppo', 'sac', 'rbrl', 'rbrl_kl', 'pebble', 'surf', 'mrn')
+  for method in methods:
+    write_run(tmp_path / method, method=method)
+  c = comparison.compare(*records.find([str(tmp_path)]))
+  assert len(tables.comparisons(c).rows) == 7 * 6 // 2
+  drawn = panels.drawn_pairs(c)
+  assert len(drawn) == panels.MAX_PAIRS
+  for same in (
+    ('sac', 'ppo'),
+    ('rbrl_kl', 'rbrl'),
+    ('surf', 'mrn'),
+    ('surf', 'pebble'),
+  ):
+    assert same in drawn
+  assert {(arm, 'ppo') for arm in methods[1:]} < set(drawn)
+  (improvement,) = score_figures.improvement(c).views['']
+  (paired,) = score_figures.paired(c).views['']
+  assert improvement.count('class="name"') == paired.count('class="name"') == 15
+  said = 'Figures show 15 of the 21 pairs of arms'
+  for figure in (score_figures.improvement(c), score_figures.paired(c)):
+    assert said in figure.says
+  assert page.render(c, 'x').count(said) == 3
+  write.write(c, tmp_path / 'out', 'x')
+  assert len((tmp_path / 'out' / 'comparisons.csv').read_text().splitlines()) == 22
+
+
+def test_few_pairs_are_all_drawn(compared):
+  assert panels.drawn_pairs(compared) == panels.pairs(compared)
+  assert panels.undrawn_sentence(compared) == ''
 
 
 def test_labels_so_far_are_carried_between_sessions(compared):

@@ -29,7 +29,20 @@ def test_one_seed_has_no_interval():
   found = mean_interval([12.0])
   assert np.isnan(found.half_width)
   assert str(found) == '12.0'
-  assert str(mean_interval([1.0, 3.0])) == '2.0 ± 12.7'
+
+
+@pytest.mark.parametrize(
+  ('values', 'text'),
+  [
+    ([1.0, 3.0], '2.00 ± 12.71'),
+    ([-1.0, -3.0], '-2.00 ± 12.71'),
+    ([9.0, 11.0], '10.0 ± 12.7'),
+    ([2.0], '2.00'),
+    ([np.nan], 'nan'),
+  ],
+)
+def test_means_below_ten_are_written_with_two_digits(values, text):
+  assert str(mean_interval(values)) == text
 
 
 def test_pairs_remove_what_seeds_share():

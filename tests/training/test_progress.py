@@ -1,10 +1,13 @@
 """The progress line: speed without compilation, time left, sparse in logs."""
 
+import contextlib
 import io
+import sys
 
 import numpy as np
+import pytest
 
-from rlfb_jax.training.progress import Progress
+from rlfb_jax.training.progress import Progress, tell
 
 
 class Clock:
@@ -81,3 +84,24 @@ def test_metrics_without_a_finite_seed_are_shown_as_nan():
   progress.update(1, {'r': np.array([np.nan])})
   assert stream.getvalue().rstrip().endswith('r nan')
   assert 'absent' not in stream.getvalue()
+
+
+@pytest.fixture
+def full():
+  # Closing tries to write once more.
+  with contextlib.suppress(OSError), open('/dev/full', 'w', buffering=1) as stream:
+    yield stream
+
+
+@pytest.mark.parametrize('terminal', [False, True])
+def test_a_full_disk_keeps_people_from_hearing_and_no_run_from_its_end(
+  full, monkeypatch, terminal
+):
+  monkeypatch.setattr(full, 'isatty', lambda: terminal, raising=False)
+  progress, clock = _progress(full)
+  for steps in (500, 1000):
+    clock.now += 20
+    progress.update(steps)
+  progress.close()
+  monkeypatch.setattr(sys, 'stderr', full)
+  tell('text')
