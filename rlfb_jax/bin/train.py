@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 from rlfb_jax import methods
 from rlfb_jax.bin import flags
-from rlfb_jax.bin.launch import parse, start, start_or_resume
+from rlfb_jax.bin.launch import begin
 from rlfb_jax.training import hosts, returns, run_dir
 from rlfb_jax.training.checkpoint import UnusableError
 from rlfb_jax.training.progress import tell
-from rlfb_jax.training.run import broken_seeds, prepare, stopped_text, train_run
+from rlfb_jax.training.run import broken_seeds, stopped_text, train_run
 from rlfb_jax.training.signals import Stopped
 
 PROGRAM = 'rlfb-train'
@@ -28,10 +28,7 @@ def main(argv: Sequence[str]) -> None:
     print(flags.help_text(__doc__ or '', methods.SECTIONS))
     return
   with flags.usage_errors(PROGRAM):
-    config = parse(argv)
-    env = prepare(config)
-    resume = config.run.resume
-    run = start_or_resume(config, env, say=say) if resume else start(config, env)
+    config, env, run = begin(argv, say=say)
   complete = run_dir.read_finished(run)
   if complete is not None:
     say(f'{run.root} is complete: {complete["env_steps"]:,} steps; nothing to do.')
