@@ -1,6 +1,7 @@
 """Environments by name."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 
@@ -22,6 +23,8 @@ from rlfb_jax.physics.config import PhysicsOptions
 from rlfb_jax.physics.native import NativePhysics
 
 _DOMAINS = (ball_in_cup, cartpole, cheetah, finger, quadruped, walker)
+_PROBES = {probe.name: probe for probe in PROBES}
+_registered: dict[str, Callable[[], Environment]] = {}
 
 
 @functools.cache
@@ -44,6 +47,23 @@ def get_task(name: str) -> Task:
   return _tasks()[name]
 
 
+def register(name: str, factory: Callable[[], Environment]) -> None:
+  """Makes an environment known to `make`, and so to `--task`, in this process.
+
+  A name that was registered before stands for the new environment from then on.
+
+  Args:
+    name: what users will call it; the environment's own `name`.
+    factory: builds it, such as `lambda: AdaptedEnvironment(env, 'mine')`.
+
+  Raises:
+    ValueError: if a task or probe world of this package has the name.
+  """
+  if name in (*task_names(), *_PROBES):
+    raise ValueError(f'{name} is a task of rlfb_jax; register another name.')
+  _registered[name] = factory
+
+
 def make(
   name: str,
   engine: str = 'auto',
@@ -55,8 +75,8 @@ def make(
   """Builds an environment.
 
   Args:
-    name: a task, see `task_names`, e.g. `walker_walk`, or a probe world, e.g.
-      `probe_choice`, which needs no engine.
+    name: a task, see `task_names`, e.g. `walker_walk`; a probe world, e.g.
+      `probe_choice`, or a name that was registered, which need no engine.
     engine: `native` (C MuJoCo), `mjx`, or `auto`: native where JAX computes on
       the CPU, mjx elsewhere.
     impl: mjx only: `jax` or `warp`.
@@ -64,13 +84,19 @@ def make(
     num_threads: native only: threads that step; 0 means one a core.
 
   Raises:
-    ValueError: if a name or an option is unknown, or warp is not installed.
+    ValueError: if a name or an option is unknown, warp is not installed, or what is
+      registered under the name has another.
   """
   options = PhysicsOptions(engine, impl, solver, num_threads)
-  probes = {probe.name: probe for probe in PROBES}
-  check_known('task', name, [*task_names(), *probes])
-  if name in probes:
-    return ProbeEnvironment(probes[name])
+  check_known('task', name, [*task_names(), *_PROBES, *_registered])
+  if name in _registered:
+    env = _registered[name]()
+    if env.name != name:
+      # Runs and policies would name a task that nobody can make.
+      raise ValueError(f'the environment registered as {name} has name={env.name}.')
+    return env
+  if name in _PROBES:
+    return ProbeEnvironment(_PROBES[name])
   task = get_task(name)
   return MujocoEnvironment(task, _make_physics(task, options))
 

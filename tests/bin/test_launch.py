@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 import rlfb_jax
-from rlfb_jax.bin import train
+from rlfb_jax import envs
+from rlfb_jax.bin import evaluate, train
 from rlfb_jax.envs.probe import PROBES, ProbeEnvironment
 from rlfb_jax.training import metrics
 from tests.bin.test_train import CLOCKS, TINY
+from tests.envs.test_adapter import toy
 
 
 def files_of(folder):
@@ -69,3 +71,15 @@ def test_an_environment_may_be_given(tmp_path):
   with pytest.raises(ValueError, match=r'--task=probe_observed is not .* given, mine'):
     rlfb_jax.train([*TINY, f'--run_dir={tmp_path / "other"}'], env)
   assert not (tmp_path / 'other').exists()
+
+
+def test_an_adapted_environment_is_trained_and_evaluated_by_its_name(tmp_path, capsys):
+  envs.register('toy', toy)
+  argv = ['--task=toy', *TINY[1:], f'--run_dir={tmp_path}']
+  with pytest.raises(ValueError, match='task=toi is unknown; did you mean toy'):
+    rlfb_jax.train(['--task=toi', *TINY[1:]])
+  _, trained = rlfb_jax.train(argv)
+  assert trained.evaluation.shape == (2, 3)
+  assert rlfb_jax.load_policy(tmp_path).task == 'toy'
+  evaluate.main([f'--run={tmp_path}', '--num_episodes=2'])
+  assert capsys.readouterr().out.startswith('toy: true return')
