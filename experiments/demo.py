@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
           f'--run_dir={root / method}',
         ]
       )
-    results[method] = train_run(*begun).trained.evaluation
+    results[method] = train_run(*begun).trained.evaluation.returns
 
   env = begun.env
   random = random_return(env.name)

@@ -166,7 +166,7 @@ def run_arm(task: str, arm: str, options: argparse.Namespace) -> None:
       'manifest': manifest.make(),
       'env_steps': columns['env_steps'].astype(int).tolist(),
       'episode_return': np.round(columns['episode_return'], 2).tolist(),
-      'evaluation': np.round(trained.evaluation, 2).tolist(),
+      'evaluation': np.round(trained.evaluation.returns, 2).tolist(),
     }
     if trained.q_error is not None:
       error = trained.q_error._asdict()

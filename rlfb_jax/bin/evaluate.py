@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import cast
 
 import jax
-import numpy as np
 
 from rlfb_jax.bin import flags
 from rlfb_jax.core.config import Options, option
@@ -74,14 +73,14 @@ def main(argv: Sequence[str]) -> None:
       env, policy.apply, params, evaluate_key, options.num_episodes
     )
   )
-  returns = np.asarray(run_all(policy.params()))
-  print(returns_lib.describe(env.name, returns))
+  episodes = jax.device_get(run_all(policy.params()))
+  print(returns_lib.describe(env.name, episodes))
   folder = pathlib.Path(options.run) / 'report'
   path = folder / returns_lib.file_of(env.name, options.seed)
-  returns_lib.save(path, env.name, options.seed, returns)
+  returns_lib.save(path, env.name, options.seed, episodes)
   if options.clip and isinstance(env, MujocoEnvironment):
     shown = options.clip_seed
-    shown = returns_lib.median_policy(returns) if shown == -1 else shown
+    shown = returns_lib.median_policy(episodes.returns) if shown == -1 else shown
     said = film(env, policy.seed(shown), folder / 'clip', clip_key, options)
     print(f'policy {shown}: {said}')
 

@@ -13,6 +13,7 @@ from rlfb_jax.envs.base import Environment
 from rlfb_jax.methods.config import HOUSEKEEPING, from_sections, to_sections
 from rlfb_jax.methods.device_options import HOSTS
 from rlfb_jax.training import hosts, loop, returns, run_dir
+from rlfb_jax.training.evaluate import Episodes
 from rlfb_jax.training.placement import place_run
 from rlfb_jax.training.progress import tell
 from rlfb_jax.training.q_error import QError
@@ -110,7 +111,10 @@ def _left_by(
   evaluation = q_error = None
   if config.run.eval_episodes:
     record = returns.read_own(run.report, config.run.task, config.run.seed)
-    evaluation = np.asarray(record['returns'], np.float32)
+    evaluation = Episodes(
+      returns=np.asarray(record['returns'], np.float32),
+      success=np.asarray(record['success']) if 'success' in record else None,
+    )
     if 'q_error' in record:
       arrays = {k: jnp.float32(v) for k, v in record['q_error'].items()}
       q_error = QError(**arrays)

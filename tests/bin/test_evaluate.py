@@ -7,6 +7,7 @@ import pytest
 
 from rlfb_jax.bin import evaluate
 from rlfb_jax.training import export, returns
+from rlfb_jax.training.evaluate import Episodes
 
 TASK = 'cartpole_balance'
 DS, DA, SEEDS = 5, 1, 3
@@ -53,7 +54,7 @@ def test_it_measures_and_films(run, capsys, monkeypatch):
 
 def test_what_the_run_found_itself_is_left_alone(run):
   own = run / 'report' / returns.FILE
-  returns.save(own, TASK, 0, np.zeros((SEEDS, 3)))
+  returns.save(own, TASK, 0, Episodes(np.zeros((SEEDS, 3))))
   before = own.read_bytes()
   flags = ['--num_episodes=1', '--engine=native', '--clip=false']
   for more in ([], ['--seed=7'], ['--task=cartpole_swingup']):

@@ -7,6 +7,7 @@ import pytest
 
 from rlfb_jax.reports import comparison, records, reward_figures
 from rlfb_jax.training import returns
+from rlfb_jax.training.evaluate import Episodes
 from tests.reports.fake_runs import write_run
 
 
@@ -154,12 +155,12 @@ def test_an_evaluation_of_another_task_is_left_out_and_named(tmp_path):
   run = write_run(tmp_path / 'a')
   path = run / 'report' / returns.FILE
   found = np.full((3, 2), 7.0)
-  returns.save(path, 'walker_walk', 0, found)
+  returns.save(path, 'walker_walk', 0, Episodes(found))
   c = compare(tmp_path)
   np.testing.assert_allclose(c.cells['walker_walk', 'rbrl'].evaluation, [7, 7, 7])
   assert c.problems == ()
   for task, seed in (('walker_run', 0), ('walker_walk', 3)):
-    returns.save(path, task, seed, found)
+    returns.save(path, task, seed, Episodes(found))
     c = compare(tmp_path)
     assert c.cells['walker_walk', 'rbrl'].evaluation is None
     (said,) = c.problems

@@ -110,7 +110,7 @@ def main(argv: list[str]) -> None:
       continue
     leaves = {jax.tree_util.keystr(p): x for p, x in jax.tree.leaves_with_path(state)}
     if trained.evaluation is not None:
-      leaves['evaluation'] = trained.evaluation
+      leaves['evaluation'] = trained.evaluation.returns
     np.savez(pathlib.Path(out) / f'{mesh}.npz', **leaves)
 
 
