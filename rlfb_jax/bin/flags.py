@@ -122,6 +122,11 @@ def to_lines(config: Mapping[str, Options], omit: Sequence[str] = ()) -> list[st
   return lines
 
 
+def wants_help(argv: Sequence[str]) -> bool:
+  """Whether a command line asks what there is to say."""
+  return any(arg in ('--help', '-help', '-h') for arg in argv)
+
+
 def help_text(usage: str, sections: Sections) -> str:
   """What `--help` prints: each flag with default, bounds and meaning."""
   lines = [

@@ -132,7 +132,7 @@ def main(argv: Sequence[str]) -> int:
   Returns:
     0 if no job failed, else 1.
   """
-  if any(arg in ('--help', '-h', '-help') for arg in argv):
+  if flags.wants_help(argv):
     print((__doc__ or '').strip())
     return 0
   with flags.usage_errors(PROGRAM):

@@ -24,7 +24,7 @@ PROGRAM = 'rlfb-train'
 
 def main(argv: Sequence[str]) -> None:
   """Trains as the command line says."""
-  if any(arg in ('--help', '-h', '-help') for arg in argv):
+  if flags.wants_help(argv):
     print(flags.help_text(__doc__ or '', methods.SECTIONS))
     return
   with flags.usage_errors(PROGRAM):

@@ -88,8 +88,24 @@ def test_mistakes_are_one_sentence(run, capsys, argv, sentence):
   assert error.count('\n') == 1
 
 
+def test_engines_are_chosen_as_in_training(run, monkeypatch):
+  made = []
+
+  def make(task, **settings):
+    made.append((task, settings))
+    raise ValueError('enough')
+
+  monkeypatch.setattr(evaluate, 'make', make)
+  flags = ['--engine=mjx', '--impl=warp', '--solver=trimmed', '--num_threads=3']
+  with pytest.raises(SystemExit):
+    evaluate.main([f'--run={run}', *flags])
+  settings = {'engine': 'mjx', 'impl': 'warp', 'solver': 'trimmed', 'num_threads': 3}
+  assert made == [(TASK, settings)]
+
+
 def test_help_lists_the_flags(capsys):
   evaluate.main(['--help'])
   said = capsys.readouterr().out
   assert '--num_episodes=10' in said
   assert '--engine=auto' in said
+  assert '--solver=benchmark' in said
