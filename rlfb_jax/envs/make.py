@@ -1,5 +1,6 @@
 """Environments by name."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -71,6 +72,7 @@ def make(
   impl: str = 'jax',
   solver: str = 'benchmark',
   num_threads: int = 0,
+  episode_length: int | None = None,
 ) -> Environment:
   """Builds an environment.
 
@@ -82,22 +84,34 @@ def make(
     impl: mjx only: `jax` or `warp`.
     solver: mjx only: `benchmark` (the model's own settings), `trimmed` or `fast`.
     num_threads: native only: threads that step; 0 means one a core.
+    episode_length: control steps, if not the task's own; not of registered ones, which
+      have the length that they are built with.
 
   Raises:
-    ValueError: if a name or an option is unknown, warp is not installed, or what is
-      registered under the name has another.
+    ValueError: if a name or an option is unknown, warp is not installed, the length is
+      not positive or cannot be chosen, or what is registered under the name has
+      another.
   """
   options = PhysicsOptions(engine, impl, solver, num_threads)
   check_known('task', name, [*task_names(), *_PROBES, *_registered])
+  if episode_length is not None and episode_length < 1:
+    raise ValueError(f'episode_length={episode_length} must be at least 1; try 1000.')
   if name in _registered:
+    if episode_length is not None:
+      raise ValueError(
+        f'episode_length={episode_length} cannot be given to {name}, which was'
+        ' registered; build it with that length.'
+      )
     env = _registered[name]()
     if env.name != name:
       # Runs and policies would name a task that nobody can make.
       raise ValueError(f'the environment registered as {name} has name={env.name}.')
     return env
   if name in _PROBES:
-    return ProbeEnvironment(_PROBES[name])
+    return ProbeEnvironment(_PROBES[name], episode_length)
   task = get_task(name)
+  if episode_length is not None:
+    task = dataclasses.replace(task, episode_length=episode_length)
   return MujocoEnvironment(task, _make_physics(task, options))
 
 

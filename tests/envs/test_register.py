@@ -17,6 +17,8 @@ def test_what_is_registered_is_made_anew_each_time():
   first, second = envs.make('mine'), envs.make('mine')
   assert first.name == second.name == 'mine'
   assert first is not second
+  with pytest.raises(ValueError, match='cannot be given to mine'):
+    envs.make('mine', episode_length=5)
   with pytest.raises(ValueError, match='task=mina is unknown; did you mean mine'):
     envs.make('mina')
 

@@ -6,7 +6,6 @@ The number of devices must stand in `XLA_FLAGS` before JAX starts, hence the pro
 It writes OUT/MESH.npz, the last state, of each mesh.
 """
 
-import dataclasses
 import faulthandler
 import os
 import pathlib
@@ -58,7 +57,6 @@ def main(argv: list[str]) -> None:
 
   from rlfb_jax import envs, methods
   from rlfb_jax.core.xla_flags import avoid_cpu_deadlock
-  from rlfb_jax.envs.environment import MujocoEnvironment
   from rlfb_jax.methods.device_options import DeviceOptions
   from rlfb_jax.training import hosts
   from rlfb_jax.training.loop import seed_keys, train
@@ -80,10 +78,8 @@ def main(argv: list[str]) -> None:
     )
   changes = CHANGES[method]
   config = make_config(method, **{**changes, 'run': {**changes['run'], 'task': task}})
-  env = envs.make(task, flags.get('engine', 'native'))
-  if isinstance(env, MujocoEnvironment):
-    short = dataclasses.replace(env.task, episode_length=20)
-    env = MujocoEnvironment(short, env.physics)
+  length = None if task.startswith('probe_') else 20
+  env = envs.make(task, flags.get('engine', 'native'), episode_length=length)
   algorithm = methods.make(config, env)
 
   for mesh in meshes:
