@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from rlfb_jax import methods
 from rlfb_jax.bin import flags
+from rlfb_jax.bin.idle_flags import idle_flags
 from rlfb_jax.bin.launch import begin
 from rlfb_jax.training import hosts, returns, run_dir
 from rlfb_jax.training.checkpoint import UnusableError
@@ -39,6 +40,8 @@ def main(argv: Sequence[str]) -> None:
       f'writing to {run.root}; takes {needed.total / 2**20:,.0f} MiB of'
       ' memory for replay, clips and labels'
     )
+    for sentence in idle_flags(argv, config):
+      say(sentence)
   try:
     trained = train_run(config, env, run, say=say).trained
   except UnusableError as error:
