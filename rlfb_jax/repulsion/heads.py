@@ -1,8 +1,8 @@
-"""Option B: repulsion state by state, from the action law of each class.
+"""`kl_mode=heads_...`: repulsion state by state, from the action law of each class.
 
-B1 (unlikelihood) lowers the log-likelihood of the actions taken in bad segments;
-B2 raises the KL from a linear-Gaussian law of them. Both visit the states of the
-class, which the policy may never reach.
+`heads_unlikelihood` lowers the log-likelihood of the actions taken in bad segments;
+`heads_gaussian` raises the KL from a linear-Gaussian law of them. Both visit the states
+of the class, which the policy may never reach.
 """
 
 import jax
@@ -92,11 +92,11 @@ def unlikelihood(
   batch: PolicyBatch,
   key: Key,
 ) -> jax.Array:
-  """B1: `-E[max(ln pi(a|s), -da ln 2)]` over the steps of each class, [A] nats.
+  """`heads_unlikelihood`: `-E[max(ln pi(a|s), -da ln 2)]`, [A] nats.
 
-  Equals the expected KL(class || policy) up to a constant of the class, until the
-  action is no likelier than under the uniform law on the box; then the gradient
-  stops. May be negative.
+  The mean is over the steps of each class. Equals the expected KL(class || policy) up
+  to a constant of the class, until the action is no likelier than under the uniform
+  law on the box; then the gradient stops. May be negative.
   """
   del batch
   samples = _draw(options, stats, rows, key)
@@ -143,7 +143,10 @@ def conditional_kl(
   batch: PolicyBatch,
   key: Key,
 ) -> jax.Array:
-  """B2: `E_s KL(p_i(.|s) || pi(.|s))`, [A] nats, over class or policy states."""
+  """`heads_gaussian`: `E_s KL(p_i(.|s) || pi(.|s))`, [A] nats.
+
+  The states are the class's or the policy's, see `RepulsionOptions`.
+  """
   if stats.heads is None:
     raise ValueError('heads_gaussian needs class heads; fit with the same options.')
   heads = _usable_heads(stats.heads, stats.mask, rows)

@@ -1,8 +1,9 @@
-"""Influence of single steps on the repulsion: for advantages (A2) and rewards (C).
+"""Influence of single steps on the repulsion.
 
-By the policy gradient theorem a per-step reward `psi(x_t)` follows the total
-derivative of the divergence, visited states included; as a bonus on advantages it
-follows the part due to actions.
+`kl_mode=influence` adds it to rewards, `kl_mode=ratio` with `ratio_form=shaping` to
+advantages. By the policy gradient theorem a per-step reward `psi(x_t)` follows the
+total derivative of the divergence, visited states included; as a bonus on advantages
+it follows the part due to actions.
 """
 
 import jax
