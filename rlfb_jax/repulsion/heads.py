@@ -44,21 +44,19 @@ def fit_heads(
     whitening: frozen scales.
     obs: [C, H, ds]; action: [C, H, da]; member: [R, C] bool.
   """
-  num_states = obs.shape[-1]
+  ds = obs.shape[-1]
   state, raw = whiten_state(whitening, obs), unsquash(action, HEAD_MARGIN)
   mean, cov = row_moments(jnp.concatenate([state, raw], axis=-1), member)
-  ss, sa = cov[:, :num_states, :num_states], cov[:, :num_states, num_states:]
+  ss, sa = cov[:, :ds, :ds], cov[:, :ds, ds:]
   ridge = linalg.cholesky(shrink(ss, options.shrinkage, options.jitter))
-  eye = jnp.broadcast_to(jnp.eye(num_states), ss.shape)
+  eye = jnp.broadcast_to(jnp.eye(ds), ss.shape)
   half = linalg.solve_lower(ridge, jnp.concatenate([eye, sa], axis=-1))
-  inverse, projected = half[..., :num_states], half[..., num_states:]
+  inverse, projected = half[..., :ds], half[..., ds:]
   gain = linalg.matmul(linalg.transpose(projected), inverse)
   fitted = linalg.matmul(gain, sa)
   spread = linalg.matmul(linalg.matmul(gain, ss), linalg.transpose(gain))
-  variance = jnp.diagonal(
-    cov[:, num_states:, num_states:] - 2 * fitted + spread, axis1=-2, axis2=-1
-  )
-  offset = mean[:, num_states:] - (gain @ mean[:, :num_states, None])[..., 0]
+  variance = jnp.diagonal(cov[:, ds:, ds:] - 2 * fitted + spread, axis1=-2, axis2=-1)
+  offset = mean[:, ds:] - (gain @ mean[:, :ds, None])[..., 0]
   ok = jnp.all(jnp.isfinite(gain), axis=(1, 2))[:, None]
   variance = jnp.where(ok, jnp.maximum(variance, HEAD_STD_FLOOR**2), 1)
   return ConditionalHeads(

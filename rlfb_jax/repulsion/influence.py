@@ -42,7 +42,7 @@ def class_influences(
     Distances [A]; psi [A, B], of mean 0 over the current behaviour; and which classes
     could be used, [A] bool: the others are 0 in both.
   """
-  num_states = obs.shape[-1]
+  observation_size = obs.shape[-1]
   x = jax.lax.stop_gradient(features(stats.whitening, obs, action))
   current = x
   if behaviour is not None:
@@ -51,7 +51,7 @@ def class_influences(
   classes, usable = usable_rows(stats, rows)
 
   def distances(mean: jax.Array, shrunk: jax.Array) -> jax.Array:
-    parts = DIVERGENCES[options.direction](classes, mean, shrunk, num_states)
+    parts = DIVERGENCES[options.direction](classes, mean, shrunk, observation_size)
     return distance(parts, options.direction, scope)
 
   shrunk = shrink(cov, options.shrinkage, options.jitter)
