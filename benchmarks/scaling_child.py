@@ -3,7 +3,6 @@
 JSON comes in as the only argument and goes out on the last line.
 """
 
-import dataclasses
 import json
 import sys
 import time
@@ -12,7 +11,6 @@ import jax
 import workloads
 
 from rlfb_jax import envs, methods
-from rlfb_jax.envs.environment import MujocoEnvironment
 from rlfb_jax.methods.device_options import DeviceOptions
 from rlfb_jax.training import hosts
 from rlfb_jax.training.loop import seed_keys
@@ -30,10 +28,14 @@ def main(order: dict) -> dict:
   splits = [mesh for mesh in order['meshes'] if mesh.startswith('data')]
   hosts.connect(DeviceOptions(mesh=','.join(splits[-1:]), **order['hosts']))
   config = workloads.make_config('ppo', order['task'], order['sizes'], tiny=False)
-  env = envs.make(order['task'], 'native', num_threads=order['threads'])
-  # Episodes as long as a rollout, and so chunks of one rollout.
-  task = dataclasses.replace(env.task, episode_length=config.ppo.rollout_steps)
-  algorithm = methods.make(config, MujocoEnvironment(task, env.physics))
+  env = envs.make(
+    order['task'],
+    'native',
+    num_threads=order['threads'],
+    # As long as a rollout, and so chunks of one rollout.
+    episode_length=config.ppo.rollout_steps,
+  )
+  algorithm = methods.make(config, env)
   runs = {mesh: _start(algorithm, mesh, order['seeds']) for mesh in order['meshes']}
   seconds: dict[str, list[float]] = {mesh: [] for mesh in runs}
   for _ in range(order['rounds']):

@@ -12,7 +12,6 @@ from rlfb_jax import envs, methods
 from rlfb_jax.agents import ppo
 from rlfb_jax.bin import launch
 from rlfb_jax.envs.base import EnvState
-from rlfb_jax.envs.environment import MujocoEnvironment
 from rlfb_jax.feedback.clips import Clip
 from rlfb_jax.feedback.store import append, init_store
 from rlfb_jax.methods.algorithm import Request
@@ -84,11 +83,8 @@ def make_env(task: str, config: methods.Config, chunk_rollouts: int) -> Any:
   An episode of 1000 steps makes chunks of two rollouts of 500. With one, samples are
   taken twice as often; what a step costs stays the same.
   """
-  env: Any = envs.make(task, engine='native')
   length = config.ppo.rollout_steps * chunk_rollouts
-  return MujocoEnvironment(
-    dataclasses.replace(env.task, episode_length=length), env.physics
-  )
+  return envs.make(task, engine='native', episode_length=length)
 
 
 def host_physics(env: Any, num_envs: int, num_steps: int) -> Workload:

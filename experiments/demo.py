@@ -18,7 +18,7 @@ from curves import plot, random_return, read_curve
 from rlfb_jax.bin import evaluate, flags, launch
 from rlfb_jax.training import export, loop, returns
 from rlfb_jax.training.intervals import mean_interval, paired_difference
-from rlfb_jax.training.run import make_environment, train_run
+from rlfb_jax.training.run import train_run
 
 NAMES = {'rbrl_kl': 'RbRL-KL', 'rbrl': 'RbRL', 'ppo': 'PPO on the true reward'}
 
@@ -28,10 +28,9 @@ def main(argv: Sequence[str]) -> None:
   started = time.monotonic()
   root = pathlib.Path('runs') / time.strftime('demo-%Y%m%d-%H%M%S')
   results = {}
-  config = None
   for method in NAMES:
     with flags.usage_errors('demo'):
-      config = launch.parse(
+      begun = launch.begin(
         [
           '--preset=demo',
           *argv,
@@ -39,14 +38,11 @@ def main(argv: Sequence[str]) -> None:
           f'--run_dir={root / method}',
         ]
       )
-      env = make_environment(config)
-      run = launch.start(config, env)
-    finished = train_run(config, env, run)
-    results[method] = finished.trained.evaluation
-  assert config is not None
+    results[method] = train_run(*begun).trained.evaluation.returns
 
-  random = random_return(config.run.task)
-  print(f'\n{config.run.task}, return of deterministic episodes (95 % interval)')
+  env = begun.env
+  random = random_return(env.name)
+  print(f'\n{env.name}, return of deterministic episodes (95 % interval)')
   print(f'  {"random policy":24s} {mean_interval(random)}')
   for method, name in reversed(NAMES.items()):
     print(f'  {name:24s} {mean_interval(results[method].mean(axis=1))}')
@@ -59,8 +55,8 @@ def main(argv: Sequence[str]) -> None:
 
   picture = plot(
     root / 'curves.png',
-    {config.run.task: {n: read_curve(root / m) for m, n in NAMES.items()}},
-    levels={config.run.task: {'random policy': float(np.mean(random))}},
+    {env.name: {n: read_curve(root / m) for m, n in NAMES.items()}},
+    levels={env.name: {'random policy': float(np.mean(random))}},
   )
   print(f'\ncurves: {picture}')
   shown = returns.median_policy(results['rbrl_kl'])

@@ -17,17 +17,15 @@ import json
 import pathlib
 import sys
 import tempfile
-import time
 from typing import NamedTuple
 
 import numpy as np
 import published
 from curves import Curve, plot, random_return
 
-from rlfb_jax.bin import launch
+import rlfb_jax
 from rlfb_jax.training import manifest, metrics
 from rlfb_jax.training.intervals import mean_interval, paired_difference
-from rlfb_jax.training.run import make_environment, train_run
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / 'results' / 'learning_curves'
@@ -157,26 +155,21 @@ def run_arm(task: str, arm: str, options: argparse.Namespace) -> None:
       '--tensorboard=false',
       f'--run_dir={folder}/run',
     ]
-    config = launch.parse(flags)
-    env = make_environment(config)
-    run = launch.start(config, env)
-    started = time.monotonic()
-    finished = train_run(config, env, run)
-    seconds = time.monotonic() - started
+    run, trained = rlfb_jax.train(flags)
     columns = metrics.read(run.root)
     record = {
       'task': task,
       'arm': arm,
       'flags': run.flags.read_text().splitlines(),
       'command': 'python experiments/learning_curves.py ' + ' '.join(sys.argv[1:]),
-      'seconds': round(seconds, 1),
+      'seconds': round(trained.seconds, 1),
       'manifest': manifest.make(),
       'env_steps': columns['env_steps'].astype(int).tolist(),
       'episode_return': np.round(columns['episode_return'], 2).tolist(),
-      'evaluation': np.round(finished.trained.evaluation, 2).tolist(),
+      'evaluation': np.round(trained.evaluation.returns, 2).tolist(),
     }
-    if finished.trained.q_error is not None:
-      error = finished.trained.q_error._asdict()
+    if trained.q_error is not None:
+      error = trained.q_error._asdict()
       record['q_error'] = {k: np.round(v, 4).tolist() for k, v in error.items()}
     for name in WATCHED:
       if name in columns:

@@ -16,10 +16,9 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from rlfb_jax.bin import launch
+import rlfb_jax
 from rlfb_jax.reward.meta_options import MetaOptions
 from rlfb_jax.training import manifest, metrics
-from rlfb_jax.training.run import make_environment, train_run
 
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'outer_step.json'
 FLAGS = (
@@ -53,10 +52,7 @@ WATCHED = (
 
 def run(arm: str, folder: pathlib.Path) -> dict[str, Any]:
   """Trains one arm and reads what its outer steps did."""
-  config = launch.parse([*FLAGS, *ARMS[arm], f'--run_dir={folder / arm}'])
-  env = make_environment(config)
-  started = launch.start(config, env)
-  train_run(config, env, started)
+  rlfb_jax.train([*FLAGS, *ARMS[arm], f'--run_dir={folder / arm}'])
   return read(folder / arm)
 
 

@@ -13,30 +13,26 @@ from collections.abc import Sequence
 from typing import cast
 
 import jax
-import numpy as np
 
 from rlfb_jax.bin import flags
-from rlfb_jax.core.config import Options, option
+from rlfb_jax.core.config import option
 from rlfb_jax.core.types import Key
 from rlfb_jax.envs.base import Environment
 from rlfb_jax.envs.environment import MujocoEnvironment
 from rlfb_jax.envs.make import make
+from rlfb_jax.physics.config import PhysicsOptions
 from rlfb_jax.training import evaluate, export, render
 from rlfb_jax.training import returns as returns_lib
 
 PROGRAM = 'rlfb-evaluate'
-ENGINES = ('auto', 'native', 'mjx')
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateOptions(Options):
+class EvaluateOptions(PhysicsOptions):
   """What to evaluate and how."""
 
   run: str = option('', "folder of a run, or of a policy's export")
   task: str = option('', 'task to evaluate on; the one trained on where empty')
-  engine: str = option(
-    'auto', 'what moves the bodies: native, mjx, or auto by device', choices=ENGINES
-  )
   num_episodes: int = option(10, 'episodes of each seed', low=1)
   seed: int = option(0, 'randomness of the starts, the same for every policy', low=0)
   clip: bool = option(True, 'whether to write a clip of one episode')
@@ -57,7 +53,7 @@ def check(config: flags.Config) -> None:
 
 def main(argv: Sequence[str]) -> None:
   """Evaluates as the command line says."""
-  if any(arg in ('--help', '-h', '-help') for arg in argv):
+  if flags.wants_help(argv):
     print(flags.help_text(__doc__ or '', SECTIONS))
     return
   with flags.usage_errors(PROGRAM):
@@ -66,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
     policy = export.load_policy(options.run)
     if not -1 <= options.clip_seed < policy.num_seeds:
       policy.seed(options.clip_seed)  # Says which there are.
-    env = make(options.task or policy.task, options.engine)
+    env = make(options.task or policy.task, **options.engine_settings())
     _check_fit(policy, env)
   evaluate_key, clip_key = jax.random.split(jax.random.key(options.seed))
   run_all = jax.jit(
@@ -74,14 +70,14 @@ def main(argv: Sequence[str]) -> None:
       env, policy.apply, params, evaluate_key, options.num_episodes
     )
   )
-  returns = np.asarray(run_all(policy.params()))
-  print(returns_lib.describe(env.name, returns))
+  episodes = jax.device_get(run_all(policy.params()))
+  print(returns_lib.describe(env.name, episodes))
   folder = pathlib.Path(options.run) / 'report'
   path = folder / returns_lib.file_of(env.name, options.seed)
-  returns_lib.save(path, env.name, options.seed, returns)
+  returns_lib.save(path, env.name, options.seed, episodes)
   if options.clip and isinstance(env, MujocoEnvironment):
     shown = options.clip_seed
-    shown = returns_lib.median_policy(returns) if shown == -1 else shown
+    shown = returns_lib.median_policy(episodes.returns) if shown == -1 else shown
     said = film(env, policy.seed(shown), folder / 'clip', clip_key, options)
     print(f'policy {shown}: {said}')
 

@@ -65,21 +65,53 @@ def parse_with_names(
   Raises:
     ValueError: in one sentence.
   """
+  values, rest = _read(expand(argv), sections)
+  return {p: option_flags.collect(s, p, values) for p, s in sections.items()}, rest
+
+
+def written(argv: Sequence[str], sections: Sections) -> list[tuple[str, str]]:
+  """The flags on a command line itself, not those of its presets and flag files.
+
+  Args:
+    argv: a command line that `parse` accepts.
+    sections: as in `parse`.
+
+  Returns:
+    Prefix and field of each, in the order of the sections.
+  """
+  values, _ = _read(_split(argv)[1], sections)
+  return [
+    (prefix, field.name)
+    for prefix, section in sections.items()
+    for field in dataclasses.fields(section)
+    if values[option_flags.flag_name(prefix, field.name)].present
+  ]
+
+
+def expand(argv: Sequence[str]) -> list[str]:
+  """Replaces presets and flag files by their lines and puts these first."""
+  lines, rest = _split(argv)
+  return lines + rest
+
+
+def _read(
+  argv: Sequence[str], sections: Sections
+) -> tuple[flags.FlagValues, list[str]]:
+  """The values of all flags, and what is neither a flag nor the value of one."""
   values = flags.FlagValues()
   values.set_gnu_getopt()
   for prefix, section in sections.items():
     option_flags.define(section, prefix, values)
   try:
-    rest = values(['', *expand(argv)])[1:]
+    return values, values(['', *argv])[1:]
   except flags.UnrecognizedFlagError as error:
     raise ValueError(_unknown_flag(error.flagname, list(values))) from None
   except flags.Error as error:
     raise ValueError(str(error)) from None
-  return {p: option_flags.collect(s, p, values) for p, s in sections.items()}, rest
 
 
-def expand(argv: Sequence[str]) -> list[str]:
-  """Replaces presets and flag files by their lines and puts these first."""
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+  """The lines of presets and flag files, weakest first, and all other arguments."""
   found: dict[str, list[str]] = {kind: [] for kind in _FILES}
   rest: list[str] = []
   args = iter(argv)
@@ -93,7 +125,7 @@ def expand(argv: Sequence[str]) -> list[str]:
       found[kind] += lines(value)
     else:
       rest.append(arg)
-  return [line for kind in _FILES for line in found[kind]] + rest
+  return [line for kind in _FILES for line in found[kind]], rest
 
 
 def presets() -> list[str]:
@@ -120,6 +152,11 @@ def to_lines(config: Mapping[str, Options], omit: Sequence[str] = ()) -> list[st
         text = option_flags.to_text(getattr(section, field.name))
         lines.append(f'--{name}={text}')
   return lines
+
+
+def wants_help(argv: Sequence[str]) -> bool:
+  """Whether a command line asks what there is to say."""
+  return any(arg in ('--help', '-help', '-h') for arg in argv)
 
 
 def help_text(usage: str, sections: Sections) -> str:

@@ -2,16 +2,22 @@
 
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
 
 from rlfb_jax import methods
 from rlfb_jax.bin import flags
 from rlfb_jax.envs.base import Environment
 from rlfb_jax.methods.config import HOUSEKEEPING, from_sections, to_sections
 from rlfb_jax.methods.device_options import HOSTS
-from rlfb_jax.training import hosts, run_dir
+from rlfb_jax.training import hosts, loop, returns, run_dir
+from rlfb_jax.training.evaluate import Episodes
 from rlfb_jax.training.placement import place_run
 from rlfb_jax.training.progress import tell
-from rlfb_jax.training.run import plain_rows
+from rlfb_jax.training.q_error import QError
+from rlfb_jax.training.run import Finished, make_environment, plain_rows, train_run
 
 # Flags that cannot change a bit of the results; all others must be as they were.
 FREE = (*HOUSEKEEPING, *HOSTS)
@@ -20,6 +26,99 @@ ROUNDING = ('mesh',)
 # Flags that a run's own file leaves out: a repeated run gets a folder of its own, and
 # which host this is, each must say itself.
 NOT_KEPT = ('run_dir', 'resume', *HOSTS)
+
+
+class Begun(NamedTuple):
+  """A run that is ready to be trained, or complete.
+
+  Attributes:
+    config: what its flags mean.
+    env: where its agent acts.
+    run: its folder; `run_dir.read_finished` tells whether it is complete.
+  """
+
+  config: methods.Config
+  env: Environment
+  run: run_dir.RunDir
+
+
+def train(argv: Sequence[str], env: Environment | None = None) -> Finished:
+  """Trains the run that these flags of `rlfb-train` mean to its end.
+
+  `train(['--method=rbrl', '--task=walker_walk'])` starts a run in a folder of its own;
+  with `--run_dir=FOLDER` and `--resume` it goes on where the run in that folder is, so
+  that a script which is called again does only what is missing.
+
+  Args:
+    argv: flags, presets and flag files, as on the command line.
+    env: where the agent acts; by default the environment that `--task` names. Its name
+      is then the task, and the flags of physics say nothing.
+
+  Returns:
+    The run's folder and what is in memory. Of a run that was complete nothing is
+    computed again: `trained.state` and `trained.policy` are None, the evaluation and
+    the seconds are those that it left, and `load_policy` reads its policies.
+
+  Raises:
+    ValueError: in one sentence, before anything is written, if the flags are wrong.
+    UnusableError: if the run has checkpoints of which none can be used.
+    OSError: if the disk does not take what a complete run must have.
+    Stopped: if a signal, such as Ctrl-C, asked for it; says what is saved.
+  """
+  config, env, run = begin(argv, env)
+  finished = run_dir.read_finished(run)
+  if finished is None:
+    return train_run(config, env, run)
+  return Finished(run, _left_by(config, run, finished['seconds']))
+
+
+def begin(
+  argv: Sequence[str],
+  env: Environment | None = None,
+  say: Callable[[str], None] = tell,
+) -> Begun:
+  """All of `train` but the training.
+
+  Args:
+    argv: as in `train`.
+    env: as in `train`.
+    say: how people hear of flags that differ and may, where the run goes on.
+
+  Raises:
+    ValueError: in one sentence, before anything is written.
+  """
+  if env is not None:
+    # Before the other flags: a task that is named must be this one.
+    argv = [f'--task={env.name}', *argv]
+  config = parse(argv)
+  if env is not None and config.run.task != env.name:
+    raise ValueError(
+      f'--task={config.run.task} is not the environment given, {env.name}; leave the'
+      ' flag out.'
+    )
+  hosts.connect(config.run)
+  if env is None:
+    env = make_environment(config)
+  if config.run.resume:
+    return Begun(config, env, start_or_resume(config, env, say=say))
+  return Begun(config, env, start(config, env))
+
+
+def _left_by(
+  config: methods.Config, run: run_dir.RunDir, seconds: float
+) -> loop.Trained:
+  """What a complete run tells of itself without being computed again."""
+  evaluation = q_error = None
+  if config.run.eval_episodes:
+    record = returns.read_own(run.report, config.run.task, config.run.seed)
+    evaluation = Episodes(
+      returns=np.asarray(record['returns'], np.float32),
+      success=np.asarray(record['success']) if 'success' in record else None,
+    )
+    if 'q_error' in record:
+      arrays = {k: jnp.float32(v) for k, v in record['q_error'].items()}
+      q_error = QError(**arrays)
+  return loop.Trained(None, None, evaluation, q_error, seconds)
 
 
 def parse(argv: Sequence[str]) -> methods.Config:

@@ -30,7 +30,7 @@ SECTIONS: flags.Sections = {'': ReportOptions}
 
 def main(argv: Sequence[str]) -> None:
   """Writes the report that the command line asks for."""
-  if any(arg in ('--help', '-h', '-help') for arg in argv):
+  if flags.wants_help(argv):
     print(flags.help_text(__doc__ or '', SECTIONS))
     return
   with flags.usage_errors(PROGRAM):

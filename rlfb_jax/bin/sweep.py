@@ -134,7 +134,7 @@ def main(argv: Sequence[str]) -> int:
     0 if all jobs of the shard are done, 1 if some have failed, `STOPPED` if somebody
     asked for an end before.
   """
-  if any(arg in ('--help', '-h', '-help') for arg in argv):
+  if flags.wants_help(argv):
     print((__doc__ or '').strip())
     return 0
   with flags.usage_errors(PROGRAM):

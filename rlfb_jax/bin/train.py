@@ -12,11 +12,12 @@ from collections.abc import Sequence
 
 from rlfb_jax import methods
 from rlfb_jax.bin import flags
-from rlfb_jax.bin.launch import parse, start, start_or_resume
+from rlfb_jax.bin.idle_flags import idle_flags
+from rlfb_jax.bin.launch import begin
 from rlfb_jax.training import hosts, returns, run_dir
 from rlfb_jax.training.checkpoint import UnusableError
 from rlfb_jax.training.progress import tell
-from rlfb_jax.training.run import broken_seeds, prepare, stopped_text, train_run
+from rlfb_jax.training.run import broken_seeds, stopped_text, train_run
 from rlfb_jax.training.signals import Stopped
 
 PROGRAM = 'rlfb-train'
@@ -24,14 +25,11 @@ PROGRAM = 'rlfb-train'
 
 def main(argv: Sequence[str]) -> None:
   """Trains as the command line says."""
-  if any(arg in ('--help', '-h', '-help') for arg in argv):
+  if flags.wants_help(argv):
     print(flags.help_text(__doc__ or '', methods.SECTIONS))
     return
   with flags.usage_errors(PROGRAM):
-    config = parse(argv)
-    env = prepare(config)
-    resume = config.run.resume
-    run = start_or_resume(config, env, say=say) if resume else start(config, env)
+    config, env, run = begin(argv, say=say)
   complete = run_dir.read_finished(run)
   if complete is not None:
     say(f'{run.root} is complete: {complete["env_steps"]:,} steps; nothing to do.')
@@ -42,6 +40,8 @@ def main(argv: Sequence[str]) -> None:
       f'writing to {run.root}; takes {needed.total / 2**20:,.0f} MiB of'
       ' memory for replay, clips and labels'
     )
+    for sentence in idle_flags(argv, config):
+      say(sentence)
   try:
     trained = train_run(config, env, run, say=say).trained
   except UnusableError as error:

@@ -1,4 +1,4 @@
-"""How a function meets `jax.vmap`, where the default rule would be wasteful.
+"""Functions with batching rules of their own, where `jax.vmap`'s default is wasteful.
 
 Functions with a rule of their own may not close over values that `jax.vmap` maps, such
 as a hyperparameter that differs between the runs of a family: `lift` makes arguments

@@ -41,7 +41,7 @@ class Replay(flax.struct.PyTreeNode):
 
 
 def memory_bytes(capacity: int, widths: Sequence[int], pay_width: int) -> int:
-  """Bytes of the ring for one seed, so that it can be told before it is taken."""
+  """Bytes the ring needs per seed, so that they can be reported before allocation."""
   return 4 * capacity * (sum(widths) + pay_width)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 
-Array = jax.Array
 Key = jax.Array  # A typed key of `jax.random.key`, shape [].
 Params = Any  # A pytree of arrays.
 Metrics = dict[str, jax.Array]  # Scalars (or small vectors) under their names.

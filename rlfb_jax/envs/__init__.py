@@ -1,6 +1,15 @@
 """Environments: `make('walker_walk')`."""
 
+from rlfb_jax.envs.adapter import AdaptedEnvironment
 from rlfb_jax.envs.base import Environment, EnvState, Task
-from rlfb_jax.envs.make import make, task_names
+from rlfb_jax.envs.make import make, register, task_names
 
-__all__ = ['EnvState', 'Environment', 'Task', 'make', 'task_names']
+__all__ = [
+  'AdaptedEnvironment',
+  'EnvState',
+  'Environment',
+  'Task',
+  'make',
+  'register',
+  'task_names',
+]

@@ -37,7 +37,7 @@ class AdaptedEnvironment:
 
   Unlike brax's own wrappers, every reset draws a new start, and the observation
   before it is kept, so that values bootstrap at a time limit. `EnvState.physics` is
-  the batch of wrapped states.
+  the batch of wrapped states. `envs.register` makes it known to `--task`.
 
   Attributes:
     name: as given.
@@ -108,6 +108,10 @@ class AdaptedEnvironment:
     Args:
       state: where to start.
       action: [N, da], clipped to [-1, 1]; 0 is taken for NaN.
+
+    Raises:
+      ValueError: at trace time, if the wrapped `step` returns other fields than its
+        `reset`.
     """
     action = jnp.clip(jnp.nan_to_num(action, nan=0.0), -1.0, 1.0)
     physics = jax.vmap(self.wrapped.step)(state.physics, action)

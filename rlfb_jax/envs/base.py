@@ -101,7 +101,10 @@ class Environment(Protocol):
     ...
 
   def pose(self, state: EnvState) -> jax.Array:
-    """What shows a state again, [N, np] float32: qpos, qvel and act in a row."""
+    """Whatever lets the environment show the state again, [N, np] float32.
+
+    For MuJoCo tasks qpos, qvel and act, concatenated.
+    """
     ...
 
 

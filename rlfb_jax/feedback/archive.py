@@ -78,7 +78,7 @@ def memory_bytes(
   action_size: int,
   pose_size: int,
 ) -> int:
-  """Bytes of the ring for one seed, so that it can be told before it is taken."""
+  """Bytes the ring needs per seed, so that they can be reported before allocation."""
   per_step = 4 * (observation_size + action_size + pose_size + 1) + 1
   return length * num_envs * per_step
 

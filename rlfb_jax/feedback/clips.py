@@ -15,7 +15,8 @@ class Clip(flax.struct.PyTreeNode):
     obs: raw observations, [B, H, ds] float32. Raw, because a normaliser moves on
       while labels stay.
     action: actions as executed, [B, H, da] in [-1, 1].
-    pose: qpos, qvel and act in a row, [B, H, np], which show the clip again.
+    pose: whatever lets the environment show the states again, [B, H, np]; for MuJoCo
+      tasks qpos, qvel and act, concatenated.
   """
 
   obs: jax.Array

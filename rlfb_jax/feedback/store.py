@@ -27,7 +27,7 @@ def memory_bytes(
   action_size: int,
   pose_size: int,
 ) -> int:
-  """Bytes of the rows for one seed, so that it can be told before it is taken."""
+  """Bytes the rows need per seed, so that they can be reported before allocation."""
   clip = 4 * segment_steps * (observation_size + action_size + pose_size)
   return capacity * (clip + rows_lib.ANSWER_BYTES)
 

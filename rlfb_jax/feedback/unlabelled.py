@@ -43,7 +43,7 @@ class UnlabelledStore(flax.struct.PyTreeNode):
 def memory_bytes(
   capacity: int, segment_steps: int, observation_size: int, action_size: int
 ) -> int:
-  """Bytes of the ring for one seed, so that it can be told before it is taken."""
+  """Bytes the ring needs per seed, so that they can be reported before allocation."""
   return capacity * 2 * 4 * segment_steps * (observation_size + action_size)
 
 

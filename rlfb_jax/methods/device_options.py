@@ -19,8 +19,8 @@ class DeviceOptions(Options):
   )
   coordinator_address: str = option(
     '',
-    'Of a run on several hosts: HOST:PORT of process 0, or auto: as JAX_* variables, '
-    'Slurm, Open MPI or Kubernetes say.',
+    'HOST:PORT of process 0 in a multi-host run, or auto to read it from JAX_* '
+    'variables, Slurm, Open MPI or Kubernetes.',
   )
   num_processes: int | None = option(
     None, "Processes of such a run; none: as the cluster's variables say.", low=1

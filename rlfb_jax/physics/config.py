@@ -1,6 +1,7 @@
 """Which engine moves the bodies, and how."""
 
 import dataclasses
+from typing import Any
 
 from rlfb_jax.core.config import Options, option
 
@@ -30,3 +31,7 @@ class PhysicsOptions(Options):
   num_threads: int = option(
     0, 'Threads that step native simulations; 0 means one a core.', low=0
   )
+
+  def engine_settings(self) -> dict[str, Any]:
+    """These fields alone, as `envs.make` takes them, of a part that has others, too."""
+    return {f.name: getattr(self, f.name) for f in dataclasses.fields(PhysicsOptions)}

@@ -98,7 +98,7 @@ class AbortDecision(NamedTuple):
 
 
 def abort_rule(
-  strikes: jax.Array, entropy: jax.Array, saturation: jax.Array, num_actions: int
+  strikes: jax.Array, entropy: jax.Array, saturation: jax.Array, action_size: int
 ) -> AbortDecision:
   """Whether the policy has collapsed: switch the repulsion off for this seed.
 
@@ -110,9 +110,9 @@ def abort_rule(
     strikes: bad looks in a row before this one, [] int32.
     entropy: of executed actions, [] nats; NaN counts as bad.
     saturation: share of saturated action entries, [].
-    num_actions: da.
+    action_size: da.
   """
-  healthy = entropy >= ENTROPY_FLOOR_PER_DIM * num_actions
+  healthy = entropy >= ENTROPY_FLOOR_PER_DIM * action_size
   healthy &= saturation <= SATURATION_LIMIT
   strikes = jnp.where(healthy, 0, strikes + 1).astype(jnp.int32)
   return AbortDecision(strikes, strikes >= PATIENCE)

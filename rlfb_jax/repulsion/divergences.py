@@ -4,9 +4,9 @@ With features ordered states first, `KL_joint = KL_state + KL_action_given_state
 and row r of a Cholesky factor carries dimension r given those before it, so each
 part is a sum over rows. The Bhattacharyya distance splits in the same way.
 
-All functions take `(p, mean, cov, num_states)`: R class Gaussians `p`, the policy's
-moments [d] and [d, d] (after shrinkage), and return `Parts`. Derivatives flow to
-`mean` and `cov`; class Gaussians are data.
+All functions take `(p, mean, cov, observation_size)`: R class Gaussians `p`, the
+policy's moments [d] and [d, d] (after shrinkage), and return `Parts`. Derivatives flow
+to `mean` and `cov`; class Gaussians are data.
 """
 
 from collections.abc import Callable
@@ -35,10 +35,10 @@ class Parts(NamedTuple):
 Divergence = Callable[[Gaussian, jax.Array, jax.Array, int], Parts]
 
 
-def _split(rows: jax.Array, num_states: int) -> Parts:
+def _split(rows: jax.Array, observation_size: int) -> Parts:
   return Parts(
-    jnp.sum(rows[..., :num_states], axis=-1),
-    jnp.sum(rows[..., num_states:], axis=-1),
+    jnp.sum(rows[..., :observation_size], axis=-1),
+    jnp.sum(rows[..., observation_size:], axis=-1),
   )
 
 
@@ -58,16 +58,18 @@ def _class_columns(p: Gaussian, mean: jax.Array) -> jax.Array:
 
 
 def forward_kl_by_autodiff(
-  p: Gaussian, mean: jax.Array, cov: jax.Array, num_states: int
+  p: Gaussian, mean: jax.Array, cov: jax.Array, observation_size: int
 ) -> Parts:
   """KL(P || Q), differentiated through the Cholesky factor; the slow reference."""
   chol = linalg.cholesky(cov)
   columns = linalg.solve_lower(chol, _class_columns(p, mean))
-  return _split(_forward_rows(p, chol, columns), num_states)
+  return _split(_forward_rows(p, chol, columns), observation_size)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def forward_kl(p: Gaussian, mean: jax.Array, cov: jax.Array, num_states: int) -> Parts:
+def forward_kl(
+  p: Gaussian, mean: jax.Array, cov: jax.Array, observation_size: int
+) -> Parts:
   """KL(P || Q) = [tr(A S_P) + D'A D - d + ln det S_Q - ln det S_P] / 2, A = S_Q^-1.
 
   One factorisation of the policy's covariance and one triangular solve serve all
@@ -79,13 +81,13 @@ def forward_kl(p: Gaussian, mean: jax.Array, cov: jax.Array, num_states: int) ->
     p: class Gaussians, R of them.
     mean: mean_Q, [d].
     cov: S_Q, symmetric positive definite, [d, d].
-    num_states: leading dimensions that are states.
+    observation_size: leading dimensions that are states.
   """
-  return _forward_kl_fwd(p, mean, cov, num_states)[0]
+  return _forward_kl_fwd(p, mean, cov, observation_size)[0]
 
 
 def _forward_kl_fwd(
-  p: Gaussian, mean: jax.Array, cov: jax.Array, num_states: int
+  p: Gaussian, mean: jax.Array, cov: jax.Array, observation_size: int
 ) -> tuple[Parts, Any]:
   num_classes, d = p.mean.shape
   columns = jnp.moveaxis(_class_columns(p, mean), 0, 1).reshape(d, -1)
@@ -94,16 +96,16 @@ def _forward_kl_fwd(
   chol, solved = linalg.cholesky_solve(cov, right_sides)
   inverse, columns = solved[:, :d], solved[:, d:].reshape(d, num_classes, d + 1)
   columns = jnp.moveaxis(columns, 1, 0)
-  parts = _split(_forward_rows(p, chol, columns), num_states)
+  parts = _split(_forward_rows(p, chol, columns), observation_size)
   return parts, (p, inverse, columns)
 
 
 def _forward_kl_bwd(
-  num_states: int, residuals: Any, cotangents: Parts
+  observation_size: int, residuals: Any, cotangents: Parts
 ) -> tuple[Gaussian, jax.Array, jax.Array]:
   p, inverse, columns = residuals
   d = inverse.shape[-1]
-  is_state = jnp.arange(d) < num_states
+  is_state = jnp.arange(d) < observation_size
   # A masked class arrives with cotangent 0; 0 * NaN must not revive it.
   inverse = jnp.where(jnp.isfinite(inverse), inverse, 0)
   columns = jnp.where(jnp.isfinite(columns), columns, 0)
@@ -136,7 +138,9 @@ def _guarded(cov: jax.Array) -> tuple[jax.Array, jax.Array]:
   return jnp.where(ok, cov, eye), ok
 
 
-def reverse_kl(p: Gaussian, mean: jax.Array, cov: jax.Array, num_states: int) -> Parts:
+def reverse_kl(
+  p: Gaussian, mean: jax.Array, cov: jax.Array, observation_size: int
+) -> Parts:
   """KL(Q || P); NaN value and zero gradient where `cov` cannot be factorised."""
   cov, ok = _guarded(cov)
   chol = linalg.cholesky(cov)
@@ -145,11 +149,11 @@ def reverse_kl(p: Gaussian, mean: jax.Array, cov: jax.Array, num_states: int) ->
   columns = linalg.solve_lower(p.chol, right)
   rows = (jnp.sum(columns**2, axis=-1) - 1) / 2
   rows = rows + _log_diagonal(p.chol) - _log_diagonal(chol)
-  return _split(jnp.where(ok, rows, jnp.nan), num_states)
+  return _split(jnp.where(ok, rows, jnp.nan), observation_size)
 
 
 def bhattacharyya(
-  p: Gaussian, mean: jax.Array, cov: jax.Array, num_states: int
+  p: Gaussian, mean: jax.Array, cov: jax.Array, observation_size: int
 ) -> Parts:
   """Bhattacharyya distance -ln(coefficient), a symmetric divergence in nats.
 
@@ -163,7 +167,7 @@ def bhattacharyya(
   column = linalg.solve_lower(middle, (mean - p.mean)[..., None])[..., 0]
   rows = column**2 / 8 + _log_diagonal(middle)
   rows = rows - (_log_diagonal(p.chol) + _log_diagonal(chol)) / 2
-  return _split(jnp.where(ok, rows, jnp.nan), num_states)
+  return _split(jnp.where(ok, rows, jnp.nan), observation_size)
 
 
 DIVERGENCES: dict[str, Divergence] = {

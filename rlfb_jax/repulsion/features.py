@@ -24,9 +24,11 @@ class Whitening(flax.struct.PyTreeNode):
   action_std: jax.Array
 
 
-def identity_whitening(num_states: int, num_actions: int) -> Whitening:
+def identity_whitening(observation_size: int, action_size: int) -> Whitening:
   """Changes nothing (but for the clip)."""
-  return Whitening(jnp.zeros(num_states), jnp.ones(num_states), jnp.ones(num_actions))
+  return Whitening(
+    jnp.zeros(observation_size), jnp.ones(observation_size), jnp.ones(action_size)
+  )
 
 
 def fit_whitening(obs: jax.Array, action: jax.Array, weight: jax.Array) -> Whitening:

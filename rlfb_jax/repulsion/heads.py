@@ -1,8 +1,8 @@
-"""Option B: repulsion state by state, from the action law of each class.
+"""`kl_mode=heads_...`: repulsion state by state, from the action law of each class.
 
-B1 (unlikelihood) lowers the log-likelihood of the actions taken in bad segments;
-B2 raises the KL from a linear-Gaussian law of them. Both visit the states of the
-class, which the policy may never reach.
+`heads_unlikelihood` lowers the log-likelihood of the actions taken in bad segments;
+`heads_gaussian` raises the KL from a linear-Gaussian law of them. Both visit the states
+of the class, which the policy may never reach.
 """
 
 import jax
@@ -44,21 +44,19 @@ def fit_heads(
     whitening: frozen scales.
     obs: [C, H, ds]; action: [C, H, da]; member: [R, C] bool.
   """
-  num_states = obs.shape[-1]
+  ds = obs.shape[-1]
   state, raw = whiten_state(whitening, obs), unsquash(action, HEAD_MARGIN)
   mean, cov = row_moments(jnp.concatenate([state, raw], axis=-1), member)
-  ss, sa = cov[:, :num_states, :num_states], cov[:, :num_states, num_states:]
+  ss, sa = cov[:, :ds, :ds], cov[:, :ds, ds:]
   ridge = linalg.cholesky(shrink(ss, options.shrinkage, options.jitter))
-  eye = jnp.broadcast_to(jnp.eye(num_states), ss.shape)
+  eye = jnp.broadcast_to(jnp.eye(ds), ss.shape)
   half = linalg.solve_lower(ridge, jnp.concatenate([eye, sa], axis=-1))
-  inverse, projected = half[..., :num_states], half[..., num_states:]
+  inverse, projected = half[..., :ds], half[..., ds:]
   gain = linalg.matmul(linalg.transpose(projected), inverse)
   fitted = linalg.matmul(gain, sa)
   spread = linalg.matmul(linalg.matmul(gain, ss), linalg.transpose(gain))
-  variance = jnp.diagonal(
-    cov[:, num_states:, num_states:] - 2 * fitted + spread, axis1=-2, axis2=-1
-  )
-  offset = mean[:, num_states:] - (gain @ mean[:, :num_states, None])[..., 0]
+  variance = jnp.diagonal(cov[:, ds:, ds:] - 2 * fitted + spread, axis1=-2, axis2=-1)
+  offset = mean[:, ds:] - (gain @ mean[:, :ds, None])[..., 0]
   ok = jnp.all(jnp.isfinite(gain), axis=(1, 2))[:, None]
   variance = jnp.where(ok, jnp.maximum(variance, HEAD_STD_FLOOR**2), 1)
   return ConditionalHeads(
@@ -92,11 +90,11 @@ def unlikelihood(
   batch: PolicyBatch,
   key: Key,
 ) -> jax.Array:
-  """B1: `-E[max(ln pi(a|s), -da ln 2)]` over the steps of each class, [A] nats.
+  """`heads_unlikelihood`: `-E[max(ln pi(a|s), -da ln 2)]`, [A] nats.
 
-  Equals the expected KL(class || policy) up to a constant of the class, until the
-  action is no likelier than under the uniform law on the box; then the gradient
-  stops. May be negative.
+  The mean is over the steps of each class. Equals the expected KL(class || policy) up
+  to a constant of the class, until the action is no likelier than under the uniform
+  law on the box; then the gradient stops. May be negative.
   """
   del batch
   samples = _draw(options, stats, rows, key)
@@ -143,7 +141,10 @@ def conditional_kl(
   batch: PolicyBatch,
   key: Key,
 ) -> jax.Array:
-  """B2: `E_s KL(p_i(.|s) || pi(.|s))`, [A] nats, over class or policy states."""
+  """`heads_gaussian`: `E_s KL(p_i(.|s) || pi(.|s))`, [A] nats.
+
+  The states are the class's or the policy's, see `RepulsionOptions`.
+  """
   if stats.heads is None:
     raise ValueError('heads_gaussian needs class heads; fit with the same options.')
   heads = _usable_heads(stats.heads, stats.mask, rows)

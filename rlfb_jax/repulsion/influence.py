@@ -1,8 +1,9 @@
-"""Influence of single steps on the repulsion: for advantages (A2) and rewards (C).
+"""Influence of single steps on the repulsion.
 
-By the policy gradient theorem a per-step reward `psi(x_t)` follows the total
-derivative of the divergence, visited states included; as a bonus on advantages it
-follows the part due to actions.
+`kl_mode=influence` adds it to rewards, `kl_mode=ratio` with `ratio_form=shaping` to
+advantages. By the policy gradient theorem a per-step reward `psi(x_t)` follows the
+total derivative of the divergence, visited states included; as a bonus on advantages
+it follows the part due to actions.
 """
 
 import jax
@@ -41,7 +42,7 @@ def class_influences(
     Distances [A]; psi [A, B], of mean 0 over the current behaviour; and which classes
     could be used, [A] bool: the others are 0 in both.
   """
-  num_states = obs.shape[-1]
+  observation_size = obs.shape[-1]
   x = jax.lax.stop_gradient(features(stats.whitening, obs, action))
   current = x
   if behaviour is not None:
@@ -50,7 +51,7 @@ def class_influences(
   classes, usable = usable_rows(stats, rows)
 
   def distances(mean: jax.Array, shrunk: jax.Array) -> jax.Array:
-    parts = DIVERGENCES[options.direction](classes, mean, shrunk, num_states)
+    parts = DIVERGENCES[options.direction](classes, mean, shrunk, observation_size)
     return distance(parts, options.direction, scope)
 
   shrunk = shrink(cov, options.shrinkage, options.jitter)

@@ -1,4 +1,4 @@
-"""Option A: the divergence as a function of re-sampled actions.
+"""`kl_mode=pathwise`: the divergence as a function of re-sampled actions.
 
 States are data; actions are drawn anew through the policy, so the gradient reaches
 the parameters by `da/dtheta`. The cross-covariance of actions with states is what

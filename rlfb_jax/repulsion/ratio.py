@@ -1,4 +1,4 @@
-"""Option A2: the divergence as a function of importance weights.
+"""`kl_mode=ratio`: the divergence as a function of importance weights.
 
 Stored steps are kept and weighted by `pi / pi_old`. The gradient is a policy
 gradient whose advantage is the influence function, so the same push can be given

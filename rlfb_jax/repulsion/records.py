@@ -66,24 +66,24 @@ class ClassStatistics(flax.struct.PyTreeNode):
 
 
 def empty(
-  options: RepulsionOptions, num_classes: Count, num_states: int, num_actions: int
+  options: RepulsionOptions, num_classes: Count, observation_size: int, action_size: int
 ) -> ClassStatistics:
   """Statistics before the first ratings: right shapes, all masks closed."""
-  rows, d = capacity(num_classes) + 1, num_states + num_actions
+  rows, d = capacity(num_classes) + 1, observation_size + action_size
   samples = heads = None
   if options.kl_mode.startswith('heads'):
     samples = ClassSamples(
-      obs=jnp.zeros((rows, options.kl_batch, num_states)),
-      action=jnp.zeros((rows, options.kl_batch, num_actions)),
+      obs=jnp.zeros((rows, options.kl_batch, observation_size)),
+      action=jnp.zeros((rows, options.kl_batch, action_size)),
     )
   if options.kl_mode == 'heads_gaussian':
     heads = ConditionalHeads(
-      gain=jnp.zeros((rows, num_actions, num_states)),
-      offset=jnp.zeros((rows, num_actions)),
-      log_std=jnp.zeros((rows, num_actions)),
+      gain=jnp.zeros((rows, action_size, observation_size)),
+      offset=jnp.zeros((rows, action_size)),
+      log_std=jnp.zeros((rows, action_size)),
     )
   return ClassStatistics(
-    whitening=identity_whitening(num_states, num_actions),
+    whitening=identity_whitening(observation_size, action_size),
     gaussian=Gaussian(
       mean=jnp.zeros((rows, d)),
       chol=jnp.broadcast_to(jnp.eye(d), (rows, d, d)),

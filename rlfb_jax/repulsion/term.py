@@ -93,8 +93,8 @@ def make_regulariser(
   options: RepulsionOptions,
   policy: Policy,
   num_classes: Count,
-  num_states: int,
-  num_actions: int,
+  observation_size: int,
+  action_size: int,
 ) -> Regulariser:
   """The loss `-beta sum_i w_i Phi(u_i)` of the given mode.
 
@@ -102,7 +102,7 @@ def make_regulariser(
   """
   rows, omega = _pushing(options, num_classes)
   joint = options.kl_scope == 'joint' and not options.kl_mode.startswith('heads')
-  kappa = options.kappa_per_dim * (num_actions + num_states * joint)
+  kappa = options.kappa_per_dim * (action_size + observation_size * joint)
   distances = _DISTANCES[options.kl_mode]
 
   def regulariser(
@@ -161,8 +161,8 @@ def make_repulsion(
   options: RepulsionOptions,
   policy: Policy,
   num_classes: Count,
-  num_states: int,
-  num_actions: int,
+  observation_size: int,
+  action_size: int,
 ) -> Repulsion:
   """Composes the options into what an agent takes.
 
@@ -170,14 +170,14 @@ def make_repulsion(
     options: see `RepulsionOptions`; `beta=0` acts as `logged_only`.
     policy: `(params, raw obs) -> (mean, log_std)` before tanh.
     num_classes: n.
-    num_states: ds.
-    num_actions: da.
+    observation_size: ds.
+    action_size: da.
 
   Raises:
     ValueError: if the options contradict each other.
   """
   check(options, num_classes)
-  term = make_regulariser(options, policy, num_classes, num_states, num_actions)
+  term = make_regulariser(options, policy, num_classes, observation_size, action_size)
   repels = is_traced(options.beta) or options.beta > 0
   mode = options.kl_mode if repels else 'logged_only'
 
@@ -197,7 +197,7 @@ def make_repulsion(
   uses_advantages = mode == 'ratio' and options.ratio_form == 'shaping'
   clip = options.influence_clip
   return Repulsion(
-    init=lambda: records.empty(options, num_classes, num_states, num_actions),
+    init=lambda: records.empty(options, num_classes, observation_size, action_size),
     fit=lambda key, obs, action, rating, usable: class_statistics.fit(
       options, num_classes, key, obs, action, rating, usable
     ),

@@ -4,17 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
 from rlfb_jax.core.types import Key
 from rlfb_jax.envs.base import Environment
 from rlfb_jax.methods.algorithm import Algorithm
-from rlfb_jax.training.evaluate import evaluate
+from rlfb_jax.training.evaluate import Episodes, evaluate
 from rlfb_jax.training.program import Compiled
 from rlfb_jax.training.q_error import QError, measure_q_error
 
-# `state -> (returns [S, episodes], error of the critics or None)`.
-Assess = Callable[[Any], tuple[np.ndarray, QError | None]]
+# `state -> (episodes [S, N] in NumPy, error of the critics or None)`.
+Assess = Callable[[Any], tuple[Episodes, QError | None]]
 
 
 def make_assess(
@@ -36,7 +35,7 @@ def make_assess(
   act, critics = algorithm.act, algorithm.critics
 
   @functions.read
-  def assess(state: Any) -> tuple[jax.Array, QError | None]:
+  def assess(state: Any) -> tuple[Episodes, QError | None]:
     policy = algorithm.policy(state)
     if critics is None:
       return evaluate(env, act, policy, key, num_episodes), None
@@ -48,9 +47,17 @@ def make_assess(
   return lambda state: jax.device_get(assess(state))
 
 
-def summary(returns: np.ndarray, q_error: QError | None) -> dict[str, Any]:
-  """Metrics of an assessment, each [S]."""
-  metrics = {'evaluation_return': returns.mean(axis=1)}
+def summary(episodes: Episodes, q_error: QError | None) -> dict[str, Any]:
+  """Metrics of an assessment, each [S].
+
+  Args:
+    episodes: in NumPy, [S, N]; where the task tells success, the share of episodes
+      that had it at any step is a metric, too.
+    q_error: of the critics, each [S].
+  """
+  metrics = {'evaluation_return': episodes.returns.mean(axis=1)}
+  if episodes.success is not None:
+    metrics['evaluation_success'] = episodes.success.mean(axis=1)
   if q_error is not None:
     metrics |= {
       'q_error': q_error.standardised,

@@ -1,7 +1,7 @@
 """Deterministic evaluation on the true reward, compiled and apart from training."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +11,26 @@ from rlfb_jax.envs.base import Environment, EnvState
 
 Act = Callable[[Any, jax.Array], jax.Array]
 
-
 # `(state before the step, action, state after it) -> what is kept of the step`.
 Look = Callable[[EnvState, jax.Array, EnvState], Any]
 
 
+class Episodes(NamedTuple):
+  """What whole episodes came to; those of seeds lead with [S].
+
+  Attributes:
+    returns: undiscounted sums of the true reward, [N] float32.
+    success: whether the task was solved at any step, [N] bool; None where the task
+      does not tell.
+  """
+
+  returns: Any
+  success: Any = None
+
+
 def play(
   env: Environment, act: Act, params: Any, key: Key, num_episodes: int, look: Look
-) -> tuple[jax.Array, Any]:
+) -> tuple[Episodes, Any]:
   """Whole episodes, all run side by side; jit it, vmap it over seeds.
 
   Args:
@@ -31,33 +43,36 @@ def play(
     look: what else is wanted of each step.
 
   Returns:
-    Undiscounted return of the first episode of each environment, [N] float32; an
-    episode that terminates early counts to its end. What `look` kept, leaves
-    [episode_length, ...]; after an early end it is of the episodes that followed.
+    The first episode of each environment; one that terminates early counts to its
+    end. What `look` kept, leaves [episode_length, ...]; after an early end it is of
+    the episodes that followed.
   """
-  Carry = tuple[EnvState, jax.Array, jax.Array]
+  Carry = tuple[EnvState, Episodes, jax.Array]
 
   def step(carry: Carry, _: None) -> tuple[Carry, Any]:
-    before, total, running = carry
+    before, (total, succeeded), running = carry
     action = act(params, before.obs)
     after = env.step(before, action)
     total = total + jnp.where(running, after.env_reward, 0.0)
+    if after.success is not None:
+      succeeded = succeeded | (after.success & running)
     running = running & ~(after.terminated | after.truncated)
-    return (after, total, running), look(before, action, after)
+    return (after, Episodes(total, succeeded), running), look(before, action, after)
 
-  start = (
-    env.reset(key, num_episodes),
-    jnp.zeros(num_episodes),
-    jnp.ones(num_episodes, bool),
+  state = env.reset(key, num_episodes)
+  nothing = Episodes(
+    returns=jnp.zeros(num_episodes),
+    success=None if state.success is None else jnp.zeros(num_episodes, bool),
   )
-  (_, total, _), seen = jax.lax.scan(step, start, None, length=env.episode_length)
-  return total, seen
+  start = state, nothing, jnp.ones(num_episodes, bool)
+  (_, episodes, _), seen = jax.lax.scan(step, start, None, length=env.episode_length)
+  return episodes, seen
 
 
 def evaluate(
   env: Environment, act: Act, params: Any, key: Key, num_episodes: int
-) -> jax.Array:
-  """Returns of whole episodes, [N] float32; arguments and returns as of `play`."""
+) -> Episodes:
+  """Whole episodes; arguments and what is returned first as of `play`."""
 
   def nothing(before: EnvState, action: jax.Array, after: EnvState) -> None:
     del before, action, after
@@ -93,7 +108,7 @@ def record(
 
 def evaluate_seeds(
   env: Environment, act: Act, params: Any, key: Key, num_episodes: int
-) -> jax.Array:
+) -> Episodes:
   """`evaluate` for policies that lead with a seed axis, all on the same starts.
 
   Args:
@@ -104,10 +119,11 @@ def evaluate_seeds(
     num_episodes: N.
 
   Returns:
-    Returns [S, num_episodes].
+    Leaves [S, num_episodes].
   """
 
-  def one(params: Any) -> jax.Array:
+  def one(params: Any) -> Episodes:
     return evaluate(env, act, params, key, num_episodes)
 
-  return jax.vmap(one)(params)
+  episodes: Episodes = jax.vmap(one)(params)
+  return episodes

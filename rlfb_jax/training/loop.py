@@ -22,6 +22,7 @@ from rlfb_jax.training import hosts, signals
 from rlfb_jax.training.assessment import make_assess, summary
 from rlfb_jax.training.checkpoint import Checkpoints, Restored
 from rlfb_jax.training.clock import Clock
+from rlfb_jax.training.evaluate import Episodes
 from rlfb_jax.training.program import Compiled, compile_algorithm
 from rlfb_jax.training.q_error import QError
 from rlfb_jax.training.stages import CHUNK, run_stage, stages_at
@@ -41,14 +42,14 @@ class Trained(NamedTuple):
   Attributes:
     state: leaves [S, ...].
     policy: what `algorithm.act` needs, leaves [S, ...].
-    evaluation: returns of deterministic episodes, [S, episodes], or None.
+    evaluation: deterministic episodes, [S, eval_episodes] in NumPy, or None.
     q_error: of the critics, each [S], or None where nothing values actions.
     seconds: that the run has taken, over all of its sessions.
   """
 
   state: Any
   policy: Any
-  evaluation: np.ndarray | None
+  evaluation: Episodes | None
   q_error: QError | None
   seconds: float
 

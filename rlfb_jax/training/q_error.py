@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from rlfb_jax.core.types import Key
 from rlfb_jax.envs.base import Environment, EnvState
-from rlfb_jax.training.evaluate import Act, play
+from rlfb_jax.training.evaluate import Act, Episodes, play
 
 QValues = Callable[[Any, jax.Array, jax.Array], jax.Array]
 # Share of a return that may be cut off at the end of an episode.
@@ -88,7 +88,7 @@ def measure_q_error(
   key: Key,
   num_episodes: int,
   discount: float,
-) -> tuple[jax.Array, QError]:
+) -> tuple[Episodes, QError]:
   """Runs deterministic episodes and compares; jit it, vmap it over seeds.
 
   Args:
@@ -102,17 +102,17 @@ def measure_q_error(
     discount: gamma of the critics.
 
   Returns:
-    What `evaluate` gives of the same policy and key, [N]: the episodes are the same,
-    and need not be run twice. The error.
+    What `evaluate` gives of the same policy and key: the episodes are the same, and
+    need not be run twice. The error.
   """
 
   def look(before: EnvState, action: jax.Array, after: EnvState) -> Any:
     return before.obs, action, after.env_reward, after.terminated
 
-  undiscounted, (obs, action, rewards, ends) = play(
+  episodes, (obs, action, rewards, ends) = play(
     env, act, policy, key, num_episodes, look
   )
   used = steps_with_whole_return(env.episode_length, discount)
   returns = discounted_returns(rewards, ends, discount)[:used]
   q = q_values(critics, obs[:used], action[:used])
-  return undiscounted, q_error(q, returns)
+  return episodes, q_error(q, returns)

@@ -1,9 +1,9 @@
-"""Quiet about what is said in a sentence: storage repeats each error many times.
+"""Filters what storage repeats of an error that is reported in one sentence.
 
-Where a write fails, Orbax logs what it raises, once a thread. Of the other arrays'
-writes, which fail too, asyncio logs that nobody asked, and TensorStore that its answer
-came after the loop that waited for it was closed. Where the process ends meanwhile,
-what was left of a failed write finds no thread any more, and says so too.
+That sentence, of a checkpoint write that failed, is said elsewhere. Orbax logs the same
+error once per thread; asyncio logs 'exception was never retrieved' for the other
+arrays; TensorStore's callback may arrive after its event loop closed; at exit, pending
+writes complain about interpreter shutdown. Those repeats are filtered here.
 """
 
 import functools

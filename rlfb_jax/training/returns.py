@@ -6,25 +6,32 @@ from typing import Any
 
 import numpy as np
 
+from rlfb_jax.training.evaluate import Episodes
 from rlfb_jax.training.intervals import mean_interval
 from rlfb_jax.training.q_error import QError
 
 FILE = 'evaluation.json'  # Of the run itself, at its end.
 
 
-def describe(task: str, returns: np.ndarray) -> str:
+def describe(task: str, episodes: Episodes) -> str:
   """One line a policy, and one for all.
 
   Args:
     task: name.
-    returns: [S, episodes].
+    episodes: [S, N].
   """
+  returns, success = episodes
   lines = [f'{task}: true return, mean and 95 % interval']
+
+  def rate(index: Any) -> str:
+    return '' if success is None else f', success in {np.mean(success[index]):.0%}'
+
   for index, row in enumerate(returns):
-    lines.append(f'  policy {index}: {mean_interval(row)}  over {len(row)} episodes')
+    text = f'{mean_interval(row)}  over {len(row)} episodes'
+    lines.append(f'  policy {index}: {text}{rate(index)}')
   if len(returns) > 1:
-    total = mean_interval(returns.mean(axis=1))
-    lines.append(f'  all:      {total}  over {len(returns)} policies')
+    text = f'{mean_interval(returns.mean(axis=1))}  over {len(returns)} policies'
+    lines.append(f'  all:      {text}{rate(...)}')
   return '\n'.join(lines)
 
 
@@ -46,21 +53,26 @@ def save(
   path: pathlib.Path,
   task: str,
   seed: int,
-  returns: np.ndarray,
+  episodes: Episodes,
   q_error: QError | None = None,
 ) -> None:
-  """Writes every episode's return.
+  """Writes every episode's return and, where the task tells it, success.
 
   Args:
     path: of the file, in the run's report, which is made if it is not there.
     task: name.
     seed: randomness of the starts; of a run's own evaluation its first seed, which
       tells whose it is.
-    returns: [S, episodes].
+    episodes: [S, N].
     q_error: of the critics, each [S].
   """
   path.parent.mkdir(parents=True, exist_ok=True)
-  record: dict[str, Any] = {'task': task, 'seed': seed, 'returns': returns.tolist()}
+  record: dict[str, Any] = {'task': task, 'seed': seed}
+  record |= {
+    name: np.asarray(value).tolist()
+    for name, value in episodes._asdict().items()
+    if value is not None
+  }
   if q_error is not None:
     record['q_error'] = {name: v.tolist() for name, v in q_error._asdict().items()}
   path.write_text(json.dumps(record) + '\n')
@@ -75,7 +87,8 @@ def read_own(folder: pathlib.Path, task: str, seed: int) -> dict[str, Any]:
     seed: its first.
 
   Returns:
-    `task`, `seed`, `returns` and, of a run with critics, `q_error`, as plain lists.
+    `task`, `seed`, `returns` and, where there are such, `success` and the critics'
+    `q_error`, as plain lists.
 
   Raises:
     OSError: if the run has left none.

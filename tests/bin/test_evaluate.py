@@ -7,6 +7,7 @@ import pytest
 
 from rlfb_jax.bin import evaluate
 from rlfb_jax.training import export, returns
+from rlfb_jax.training.evaluate import Episodes
 
 TASK = 'cartpole_balance'
 DS, DA, SEEDS = 5, 1, 3
@@ -53,7 +54,7 @@ def test_it_measures_and_films(run, capsys, monkeypatch):
 
 def test_what_the_run_found_itself_is_left_alone(run):
   own = run / 'report' / returns.FILE
-  returns.save(own, TASK, 0, np.zeros((SEEDS, 3)))
+  returns.save(own, TASK, 0, Episodes(np.zeros((SEEDS, 3))))
   before = own.read_bytes()
   flags = ['--num_episodes=1', '--engine=native', '--clip=false']
   for more in ([], ['--seed=7'], ['--task=cartpole_swingup']):
@@ -87,8 +88,24 @@ def test_mistakes_are_one_sentence(run, capsys, argv, sentence):
   assert error.count('\n') == 1
 
 
+def test_engines_are_chosen_as_in_training(run, monkeypatch):
+  made = []
+
+  def make(task, **settings):
+    made.append((task, settings))
+    raise ValueError('enough')
+
+  monkeypatch.setattr(evaluate, 'make', make)
+  flags = ['--engine=mjx', '--impl=warp', '--solver=trimmed', '--num_threads=3']
+  with pytest.raises(SystemExit):
+    evaluate.main([f'--run={run}', *flags])
+  settings = {'engine': 'mjx', 'impl': 'warp', 'solver': 'trimmed', 'num_threads': 3}
+  assert made == [(TASK, settings)]
+
+
 def test_help_lists_the_flags(capsys):
   evaluate.main(['--help'])
   said = capsys.readouterr().out
   assert '--num_episodes=10' in said
   assert '--engine=auto' in said
+  assert '--solver=benchmark' in said

@@ -18,6 +18,7 @@ from rlfb_jax.bin import sweep, sweep_job, train
 from rlfb_jax.sweeps import lock
 from rlfb_jax.sweeps.folder import JobFolder, State
 from rlfb_jax.training import export, metrics, returns, run
+from rlfb_jax.training.evaluate import Episodes
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCHEDULERS = ROOT / 'experiments' / 'schedulers'
@@ -164,7 +165,7 @@ def test_tables_take_no_evaluation_but_the_jobs_own(finished, tmp_path):
   found = np.asarray(json.loads(path.read_text())['returns'])
   for outcome, rows in ((first, found[:2]), (second, found[2:])):
     np.testing.assert_allclose(outcome.evaluation, rows.mean(axis=1), atol=0.01)
-  returns.save(path, 'probe_choice', 0, found)
+  returns.save(path, 'probe_choice', 0, Episodes(found))
   with pytest.raises(ValueError, match='not the evaluation of the run itself'):
     outcomes.read(copy, 'x', ['ppo_learning_rate'])
 

@@ -265,6 +265,16 @@ def test_make_by_name():
   assert envs.make('probe_choice').name == 'probe_choice'
 
 
+def test_episodes_are_as_long_as_they_are_made():
+  probe = envs.make('probe_choice', episode_length=3)
+  assert probe.episode_length == 3
+  env = envs.make('cartpole_balance', 'native', num_threads=1, episode_length=2)
+  step, state = jax.jit(env.step), reset(env, jax.random.key(0), N)
+  for truncated in (False, True, False, True):
+    state = step(state, jnp.zeros((N, 1)))
+    assert bool(state.truncated.all()) == bool(state.truncated.any()) == truncated
+
+
 @pytest.mark.parametrize(
   ('args', 'message'),
   [
@@ -272,6 +282,7 @@ def test_make_by_name():
     ({'name': 'probe_choise'}, 'did you mean probe_choice'),
     ({'name': 'walker_walk', 'engine': 'warp'}, 'engine=warp is not one of auto'),
     ({'name': 'walker_walk', 'solver': 'slow'}, 'solver=slow is not one of bench'),
+    ({'name': 'walker_walk', 'episode_length': 0}, 'episode_length=0 must be at'),
     ({'name': 'walker_walk', 'num_threads': -1}, 'num_threads=-1 must be at least 0'),
   ],
 )

@@ -123,7 +123,7 @@ def test_listeners_hear_every_chunk_and_evaluation_has_its_own_stream():
   assert heard[0][1]['episode_return'].shape == (2,)
   assert heard[0][1]['phase'] == 'learn'
   assert runs[0].evaluation is None
-  assert runs[1].evaluation.shape == (2, 4)
+  assert runs[1].evaluation.returns.shape == (2, 4)
   chex.assert_trees_all_equal(runs[0].policy, runs[1].policy)
 
 

@@ -15,6 +15,7 @@ from rlfb_jax.reports import (
   tables,
 )
 from rlfb_jax.training import returns
+from rlfb_jax.training.evaluate import Episodes
 from tests.reports.fake_runs import write_run
 
 
@@ -202,12 +203,12 @@ def test_an_evaluation_of_another_task_is_left_out_and_named(tmp_path):
   run = write_run(tmp_path / 'a')
   path = run / 'report' / returns.FILE
   found = np.full((3, 2), 7.0)
-  returns.save(path, 'walker_walk', 0, found)
+  returns.save(path, 'walker_walk', 0, Episodes(found))
   c = compare(tmp_path)
   np.testing.assert_allclose(c.cells['walker_walk', 'rbrl'].evaluation, [7, 7, 7])
   assert c.problems == ()
   for task, seed in (('walker_run', 0), ('walker_walk', 3)):
-    returns.save(path, task, seed, found)
+    returns.save(path, task, seed, Episodes(found))
     c = compare(tmp_path)
     assert c.cells['walker_walk', 'rbrl'].evaluation is None
     (said,) = c.problems

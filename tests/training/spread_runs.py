@@ -6,7 +6,6 @@ The number of devices must stand in `XLA_FLAGS` before JAX starts, hence the pro
 It writes OUT/MESH.npz, the last state, of each mesh.
 """
 
-import dataclasses
 import faulthandler
 import os
 import pathlib
@@ -58,7 +57,6 @@ def main(argv: list[str]) -> None:
   import numpy as np
 
   from rlfb_jax import envs, methods
-  from rlfb_jax.envs.environment import MujocoEnvironment
   from rlfb_jax.methods.device_options import DeviceOptions
   from rlfb_jax.training import hosts
   from rlfb_jax.training.loop import seed_keys, train
@@ -83,10 +81,8 @@ def main(argv: list[str]) -> None:
   assert ('scheduler' in os.environ['XLA_FLAGS']) == bool(split)
   changes = CHANGES[method]
   config = make_config(method, **{**changes, 'run': {**changes['run'], 'task': task}})
-  env = envs.make(task, flags.get('engine', 'native'))
-  if isinstance(env, MujocoEnvironment):
-    short = dataclasses.replace(env.task, episode_length=20)
-    env = MujocoEnvironment(short, env.physics)
+  length = None if task.startswith('probe_') else 20
+  env = envs.make(task, flags.get('engine', 'native'), episode_length=length)
   algorithm = methods.make(config, env)
 
   for mesh in meshes:
@@ -113,7 +109,7 @@ def main(argv: list[str]) -> None:
       continue
     leaves = {jax.tree_util.keystr(p): x for p, x in jax.tree.leaves_with_path(state)}
     if trained.evaluation is not None:
-      leaves['evaluation'] = trained.evaluation
+      leaves['evaluation'] = trained.evaluation.returns
     np.savez(pathlib.Path(out) / f'{mesh}.npz', **leaves)
 
 

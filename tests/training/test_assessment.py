@@ -7,7 +7,7 @@ import pytest
 from rlfb_jax import envs, methods
 from rlfb_jax.envs.probe import ProbeEnvironment
 from rlfb_jax.training import evaluate
-from rlfb_jax.training.assessment import make_assess
+from rlfb_jax.training.assessment import make_assess, summary
 from rlfb_jax.training.loop import evaluation_key, seed_keys
 from rlfb_jax.training.program import compile_algorithm
 from rlfb_jax.training.q_error import measure_q_error
@@ -34,9 +34,10 @@ def test_episodes_are_played_once(method, monkeypatch):
 
   monkeypatch.setattr(ProbeEnvironment, 'reset', counted)
   assess = make_assess(algorithm, functions, env, evaluation_key(), 3)
-  returns, error = assess(state)
+  episodes, error = assess(state)
   assert begun == [3]
-  assert returns.shape == (2, 3)
+  assert episodes.returns.shape == (2, 3)
+  assert episodes.success is None
   assert (error is None) == (method == 'ppo')
 
 
@@ -45,11 +46,11 @@ def test_episodes_that_critics_are_measured_on_have_the_returns_of_others(method
   task = {'task': 'cartpole_balance', 'engine': 'native', 'total_env_steps': 8000}
   env, algorithm, functions, state = _made(make_config(method, run=task))
   key = evaluation_key()
-  returns, error = make_assess(algorithm, functions, env, key, 3)(state)
+  (returns, _), error = make_assess(algorithm, functions, env, key, 3)(state)
   alone = functions.read(
     lambda s: evaluate.evaluate(env, algorithm.act, algorithm.policy(s), key, 3)
   )
-  np.testing.assert_array_equal(returns, alone(state))
+  np.testing.assert_array_equal(returns, alone(state).returns)
   assert len({*returns.ravel()}) == returns.size
   assert error.raw.shape == (2,)
 
@@ -66,5 +67,12 @@ def test_returns_of_episodes_that_end_early_are_the_same_too():
     )
   )(0.5)
   expected = jax.jit(lambda p: evaluate.evaluate(env, act, p, key, 40))(0.5)
-  np.testing.assert_array_equal(found, expected)
-  assert len({*np.asarray(found)}) > 3
+  np.testing.assert_array_equal(found.returns, expected.returns)
+  assert len({*np.asarray(found.returns)}) > 3
+
+
+def test_success_is_a_metric_where_the_task_tells_it():
+  returns = np.float32([[1, 2], [3, 5]])
+  found = summary(evaluate.Episodes(returns, np.array([[1, 1], [0, 1]], bool)), None)
+  np.testing.assert_array_equal(found['evaluation_success'], [1.0, 0.5])
+  assert set(summary(evaluate.Episodes(returns), None)) == {'evaluation_return'}

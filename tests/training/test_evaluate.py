@@ -66,21 +66,21 @@ def _expected(env, key, num_episodes, action):
 
 def test_returns_are_sums_of_the_first_episode():
   env, key = CounterEnv(), jax.random.key(3)
-  returns = jax.jit(lambda p: evaluate.evaluate(env, _act, p, key, 40))(0.5)
-  np.testing.assert_allclose(returns, _expected(env, key, 40, 0.5))
+  episodes = jax.jit(lambda p: evaluate.evaluate(env, _act, p, key, 40))(0.5)
+  np.testing.assert_allclose(episodes.returns, _expected(env, key, 40, 0.5))
 
 
 def test_seeds_start_alike_and_differ_by_policy():
   env, key = CounterEnv(), jax.random.key(4)
   actions = jnp.array([0.0, 0.25, 1.0])
-  returns = evaluate.evaluate_seeds(env, _act, actions, key, 30)
-  for action, row in zip(np.asarray(actions), returns, strict=True):
+  episodes = evaluate.evaluate_seeds(env, _act, actions, key, 30)
+  for action, row in zip(np.asarray(actions), episodes.returns, strict=True):
     np.testing.assert_allclose(row, _expected(env, key, 30, action))
 
 
 def test_episodes_can_be_looked_at_as_they_are_played():
   env, key = CounterEnv(), jax.random.key(5)
-  returns, (positions, rewards) = evaluate.play(
+  episodes, (positions, rewards) = evaluate.play(
     env,
     _act,
     0.5,
@@ -88,10 +88,44 @@ def test_episodes_can_be_looked_at_as_they_are_played():
     20,
     lambda before, action, after: (before.obs, after.env_reward),
   )
-  np.testing.assert_array_equal(returns, evaluate.evaluate(env, _act, 0.5, key, 20))
+  alone = evaluate.evaluate(env, _act, 0.5, key, 20)
+  np.testing.assert_array_equal(episodes.returns, alone.returns)
   assert positions.shape == (LENGTH, 20, 1)
   np.testing.assert_array_equal(rewards, positions[..., 0] + 0.5)
   np.testing.assert_array_equal(positions[0], 0.0)
+
+
+# Of each step and environment: solved early, solved after the episode's end, solved by
+# the step that ends it, never.
+SOLVED = jnp.array([[1, 0, 0, 0], [0, 0, 0, 0], [0, 1, 1, 0], [1, 1, 0, 0]], bool)
+ENDED = jnp.array([[0, 0, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]], bool)
+
+
+class ToldEnv(CounterEnv):
+  """Success and ends are told by tables."""
+
+  episode_length = len(SOLVED)
+
+  def __init__(self, tells):
+    self._tells = tells
+
+  def reset(self, key, num_envs):
+    state = super().reset(key, num_envs)
+    return state if self._tells else state.replace(success=None)
+
+  def step(self, state, action):
+    return state.replace(
+      terminated=ENDED[state.steps[0]],
+      success=SOLVED[state.steps[0]] if self._tells else None,
+      steps=state.steps + 1,
+    )
+
+
+def test_an_episode_succeeds_at_any_of_its_own_steps():
+  key = jax.random.key(0)
+  episodes = jax.jit(lambda p: evaluate.evaluate(ToldEnv(True), _act, p, key, 4))(0.5)
+  np.testing.assert_array_equal(episodes.success, [True, False, True, False])
+  assert evaluate.evaluate(ToldEnv(False), _act, 0.5, key, 4).success is None
 
 
 def test_a_recording_shows_the_start_and_every_step():

@@ -93,7 +93,9 @@ class Lived:
     assert_same_bits(trained.state, self.trained.state)
     assert_same_lines(lines, self.lines)
     if trained.evaluation is not None:
-      np.testing.assert_array_equal(trained.evaluation, self.trained.evaluation)
+      np.testing.assert_array_equal(
+        trained.evaluation.returns, self.trained.evaluation.returns
+      )
     assert trained.seconds > 0
 
 
