@@ -252,7 +252,8 @@ def outer_gradient(
     action: [B, da].
     rewards: what the agent would be paid for it, a function of the ensemble.
     params: of the ensemble.
-    continuation: discounted values of what follows, masked and stopped, [B].
+    continuation: the rest of the targets, stopped: discounted values of what follows,
+      masked, and what else the agent is paid, [B].
     judge: the losses of the labels.
     batch: the labels.
     learning_rate: a, of the inner step.

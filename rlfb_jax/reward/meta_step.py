@@ -160,8 +160,8 @@ def make_meta_step(
   """Binds the options; ratings, pairs or both may guide the outer step.
 
   `step` takes, beside the states: `critic`, the online critics; `obs` [B, ds],
-  `action` [B, da] and `continuation` [B], the discounted, masked and stopped value of
-  what follows, of one replay batch; the two stores, None where a kind is not used;
+  `action` [B, da] and `continuation` [B], what the critics' targets hold beside the
+  learned reward, of one replay batch; the two stores, None where a kind is not used;
   and `pay`, what the agent is paid from the members' rewards [K, B] (default: the
   ensemble's aggregation). It updates the ensemble and leaves the critics alone: the
   caller pays anew and takes their real step on the same batch.
