@@ -22,7 +22,7 @@ from rlfb_jax.reward.model import RewardModelState
 from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.reward.preferences import PreferenceLossOptions
 from rlfb_jax.reward.semi_supervised import SurfOptions, surf_sources, surf_steps
-from rlfb_jax.reward.session import Session, Source, train
+from rlfb_jax.reward.session import Session, Source, mean_where, train
 from rlfb_jax.reward.sources import pair_source, rating_source
 from rlfb_jax.reward.whitening import Labelled, standardisation, whitening
 
@@ -86,10 +86,9 @@ def _metrics(sources: dict[str, Source], session: Session) -> Metrics:
         f'{name}_accuracy': session.accuracy[s],
         f'{name}_labels': count,
       }
-  kinds = jnp.maximum(jnp.sum(jnp.stack(present)), 1)
   return metrics | {
     'reward_loss': total,
-    'reward_accuracy': jnp.sum(jnp.stack(accuracies)) / kinds,
+    'reward_accuracy': mean_where(jnp.stack(accuracies), jnp.stack(present)),
     'reward_passes': session.passes,
     'reward_labels': labels,
     'reward_skipped': jnp.sum(session.skipped),

@@ -167,10 +167,10 @@ def make_meta_step(
   caller pays anew and takes their real step on the same batch.
 
   A member whose gradient is not finite keeps its parameters and moments. Without a
-  label, nothing changes. Metrics, all []: `meta_loss`, `meta_accuracy` (labels that
-  the stepped critics' scores agree with), `meta_gradient_norm`,
-  `supervised_gradient_norm` (same labels, the losses of the fit), both over all
-  members, `meta_labels` and `meta_non_finite` (members).
+  label, nothing changes. Metrics, all []: `meta_loss`, `meta_accuracy` (share of the
+  labels that the stepped critics' scores agree with, mean over kinds that have some),
+  `meta_gradient_norm`, `supervised_gradient_norm` (same labels, the losses of the
+  fit), both over all members, `meta_labels` and `meta_non_finite` (members).
 
   Args:
     options: of the step.
