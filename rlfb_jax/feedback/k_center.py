@@ -23,26 +23,35 @@ def nearest_centre(points: jax.Array, centres: jax.Array, mask: jax.Array) -> ja
 
 
 def farthest_first(
-  points: jax.Array, k: int, centres: jax.Array, mask: jax.Array
+  points: jax.Array,
+  k: int,
+  centres: jax.Array,
+  mask: jax.Array,
+  count: jax.Array | int,
 ) -> jax.Array:
   """k points, each the farthest from all centres and from those chosen before it.
 
   Gonzalez' greedy algorithm (1985), within a factor of two of the smallest possible
   covering radius. Without any centre it starts from the first point. Points with
-  numbers that are not finite come last.
+  numbers that are not finite come behind the others, those from `count` on last.
 
   Args:
     points: [P, f].
     k: how many, at most P.
     centres: points that count as chosen, [C, f].
     mask: which of them exist, [C] bool.
+    count: points that may be chosen, the first so many, [], 1 to P.
 
   Returns:
     Indices in the order of choice, none twice, [k] int32.
   """
   finite = jnp.all(jnp.isfinite(points), axis=1)
   points = jnp.where(finite[:, None], points, 0.0)
+  allowed = jnp.arange(points.shape[0]) < count
+  # Copies of one that may be chosen keep the origin of the distances among those.
+  points = jnp.where(allowed[:, None], points, points[0])
   squares = jnp.where(finite, nearest_centre(points, centres, mask), -1.0)
+  squares = jnp.where(allowed, squares, -2.0)
 
   def choose(
     i: jax.Array, carry: tuple[jax.Array, jax.Array]

@@ -1,8 +1,9 @@
 """Which of the candidate pairs to ask about.
 
-Strategies share one signature, `(key, ensemble_r_hat, candidates, k, asked) -> [k]`:
-indices into the candidates, none twice. `ensemble_r_hat(clip)` gives every member's
-reward of every step, [K, P, H]. A member's logit is the difference of its sums over
+Strategies share one signature, `(key, ensemble_r_hat, candidates, k, asked,
+wanted=None) -> [k]`: indices into the candidates, none twice. `ensemble_r_hat(clip)`
+gives every member's reward of every step, [K, P, H]; `wanted` is explained in
+`queries`. A member's logit is the difference of its sums over
 the two segments, as in the Bradley-Terry loss that trained it.
 """
 
@@ -17,7 +18,14 @@ from rlfb_jax.core.types import Key
 from rlfb_jax.feedback.k_center import farthest_first
 from rlfb_jax.feedback.pairs import Candidates
 from rlfb_jax.feedback.preferences import PreferenceStore
-from rlfb_jax.feedback.queries import EnsembleReward, any_of, check_enough, highest
+from rlfb_jax.feedback.queries import (
+  EnsembleReward,
+  Wanted,
+  any_of,
+  check_enough,
+  eligible,
+  highest,
+)
 from rlfb_jax.feedback.rows import usable_labels
 
 
@@ -33,7 +41,7 @@ class Asked(NamedTuple):
   mask: jax.Array
 
 
-PairStrategy = Callable[[Key, EnsembleReward, Candidates, int, Asked], jax.Array]
+PairStrategy = Callable[..., jax.Array]
 Score = Callable[[jax.Array], jax.Array]
 
 
@@ -72,18 +80,16 @@ def entropy_score(logits: jax.Array) -> jax.Array:
 
 
 def uniform(
-  key: Key, ensemble_r_hat: EnsembleReward, candidates: Candidates, k: int, asked: Asked
+  key: Key,
+  ensemble_r_hat: EnsembleReward,
+  candidates: Candidates,
+  k: int,
+  asked: Asked,
+  wanted: Wanted = None,
 ) -> jax.Array:
   """Any k, [k] int32. The first session always asks so: r_hat knows nothing yet."""
-  del ensemble_r_hat, asked
+  del ensemble_r_hat, asked, wanted  # The first are as good as any.
   return any_of(key, candidates.size, k)
-
-
-def _best(
-  score: Score, ensemble_r_hat: EnsembleReward, candidates: Candidates, k: int
-) -> jax.Array:
-  """The k candidates of the highest score; those that have none come last."""
-  return highest(score(member_logits(ensemble_r_hat, candidates)), k)
 
 
 def _by_score(score: Score) -> PairStrategy:
@@ -93,21 +99,29 @@ def _by_score(score: Score) -> PairStrategy:
     candidates: Candidates,
     k: int,
     asked: Asked,
+    wanted: Wanted = None,
   ) -> jax.Array:
     del key, asked
     check_enough(candidates.size, k)
-    return _best(score, ensemble_r_hat, candidates, k)
+    scores = score(member_logits(ensemble_r_hat, candidates))
+    return highest(scores, k, eligible(candidates.size, k, wanted))
 
   return choose
 
 
 def k_center(
-  key: Key, ensemble_r_hat: EnsembleReward, candidates: Candidates, k: int, asked: Asked
+  key: Key,
+  ensemble_r_hat: EnsembleReward,
+  candidates: Candidates,
+  k: int,
+  asked: Asked,
+  wanted: Wanted = None,
 ) -> jax.Array:
   """Pairs unlike those asked about before and unlike each other, [k] int32."""
   del key, ensemble_r_hat
   check_enough(candidates.size, k)
-  return farthest_first(pair_features(candidates), k, asked.centres, asked.mask)
+  count = eligible(candidates.size, k, wanted)
+  return farthest_first(pair_features(candidates), k, *asked, count)
 
 
 def _k_center_among_best(score: Score) -> PairStrategy:
@@ -117,12 +131,17 @@ def _k_center_among_best(score: Score) -> PairStrategy:
     candidates: Candidates,
     k: int,
     asked: Asked,
+    wanted: Wanted = None,
   ) -> jax.Array:
+    del key
     check_enough(candidates.size, k)
+    scores = score(member_logits(ensemble_r_hat, candidates))
+    count = eligible(candidates.size, k, wanted)
     half = max(k, candidates.size // 2)
-    kept = _best(score, ensemble_r_hat, candidates, half)
-    best = jax.tree.map(lambda x: x[kept], candidates)
-    return kept[k_center(key, ensemble_r_hat, best, k, asked)]
+    kept = highest(scores, half, count)
+    best = pair_features(jax.tree.map(lambda x: x[kept], candidates))
+    least = k if wanted is None else wanted
+    return kept[farthest_first(best, k, *asked, jnp.maximum(least, count // 2))]
 
   return choose
 
@@ -139,11 +158,6 @@ PAIR_STRATEGIES: Mapping[str, PairStrategy] = MappingProxyType(
     'near_on_policy': uniform,
   }
 )
-
-
-def pool_size(strategy: str, k: int, large_batch: int) -> int:
-  """Candidates to draw for k queries: `large_batch` times k where one can choose."""
-  return k if PAIR_STRATEGIES[strategy] is uniform else k * large_batch
 
 
 def recent_only(strategy: str) -> bool:

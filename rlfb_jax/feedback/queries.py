@@ -1,8 +1,13 @@
 """Which of the candidate clips to ask about.
 
-Strategies share one signature, `(key, ensemble_r_hat, candidates, k) -> [k]`:
-indices into the candidates, none twice. `ensemble_r_hat(clip)` gives every member's
-reward of every step, [K, P, H].
+Strategies share one signature, `(key, ensemble_r_hat, candidates, k, wanted=None) ->
+[k]`: indices into the candidates, none twice. `ensemble_r_hat(clip)` gives every
+member's reward of every step, [K, P, H].
+
+Sessions of a run differ in size and share their program. `k` is the largest size,
+`wanted` [] the session's own, at least 1: the first so many indices are asked about,
+and they are chosen among as many candidates a query as the largest session has (see
+`eligible`). None: all k are wanted.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,9 +20,12 @@ from rlfb_jax.core.types import Key
 from rlfb_jax.feedback.clips import Clip
 
 EnsembleReward = Callable[[Clip], jax.Array]
-QueryStrategy = Callable[[Key, EnsembleReward, Clip, int], jax.Array]
+QueryStrategy = Callable[..., jax.Array]
+Wanted = jax.Array | int | None
 
 SPREAD_FLOOR = 1e-6
+# Strategies that take any of the candidates: more than are asked about are no use.
+UNCHOOSING = ('uniform', 'near_on_policy')
 
 
 def check_enough(size: int, k: int) -> None:
@@ -28,6 +36,28 @@ def check_enough(size: int, k: int) -> None:
     )
 
 
+def pool_size(strategy: str, k: int, large_batch: int) -> int:
+  """Candidates to draw for k queries: `large_batch` times k where one can choose.
+
+  Args:
+    strategy: a name in `STRATEGIES` or `PAIR_STRATEGIES`.
+    k: queries.
+    large_batch: candidates for each.
+  """
+  return k if strategy in UNCHOOSING else k * large_batch
+
+
+def eligible(size: int, k: int, wanted: Wanted) -> jax.Array | int:
+  """How many of the candidates a session chooses from; they come first.
+
+  Args:
+    size: candidates for k queries, P.
+    k: of the largest session.
+    wanted: of this one.
+  """
+  return size if wanted is None else wanted * (size // k)
+
+
 def any_of(key: Key, size: int, k: int) -> jax.Array:
   """Any k of so many candidates, [k] int32."""
   check_enough(size, k)
@@ -35,10 +65,14 @@ def any_of(key: Key, size: int, k: int) -> jax.Array:
 
 
 def uniform(
-  key: Key, ensemble_r_hat: EnsembleReward, candidates: Clip, k: int
+  key: Key,
+  ensemble_r_hat: EnsembleReward,
+  candidates: Clip,
+  k: int,
+  wanted: Wanted = None,
 ) -> jax.Array:
   """Any k, [k] int32. The first session always asks so: r_hat knows nothing yet."""
-  del ensemble_r_hat
+  del ensemble_r_hat, wanted  # The first are as good as any.
   return any_of(key, candidates.size, k)
 
 
@@ -61,23 +95,41 @@ def member_spread(returns: jax.Array, normalise: bool) -> jax.Array:
   return jnp.std(returns, axis=0)
 
 
-def highest(scores: jax.Array, k: int) -> jax.Array:
-  """Indices of the k highest of [P] scores, [k] int32; not finite ones come last."""
-  scores = jnp.where(jnp.isfinite(scores), scores, -jnp.inf)
+def highest(scores: jax.Array, k: int, count: jax.Array | int) -> jax.Array:
+  """Indices of the k highest of the first `count` scores, [k] int32.
+
+  Scores that are not finite come behind them, those from `count` on last.
+
+  Args:
+    scores: [P].
+    k: how many, at most P.
+    count: [], at most P.
+  """
+  valued = jnp.isfinite(scores) & (jnp.arange(scores.shape[0]) < count)
+  # Of equal ones the earlier comes first.
+  scores = jnp.where(valued, scores, -jnp.inf)
   return jax.lax.top_k(scores, k)[1].astype(jnp.int32)
 
 
 def _disagreement(normalise: bool) -> QueryStrategy:
   def choose(
-    key: Key, ensemble_r_hat: EnsembleReward, candidates: Clip, k: int
+    key: Key,
+    ensemble_r_hat: EnsembleReward,
+    candidates: Clip,
+    k: int,
+    wanted: Wanted = None,
   ) -> jax.Array:
     del key
     check_enough(candidates.size, k)
+    count = eligible(candidates.size, k, wanted)
     returns = jnp.sum(ensemble_r_hat(candidates), axis=-1)
-    # A segment that cannot be valued comes last, and does not decide how others rank.
+    # A segment that cannot be valued or may not be chosen comes last, and does not
+    # decide how others rank.
     valued = jnp.all(jnp.isfinite(returns), axis=0)
+    valued &= jnp.arange(candidates.size) < count
     returns = jnp.where(valued, returns, returns[:, jnp.argmax(valued)][:, None])
-    return highest(jnp.where(valued, member_spread(returns, normalise), -jnp.inf), k)
+    spread = jnp.where(valued, member_spread(returns, normalise), -jnp.inf)
+    return highest(spread, k, count)
 
   return choose
 
@@ -92,8 +144,3 @@ STRATEGIES: Mapping[str, QueryStrategy] = MappingProxyType(
     'disagreement_raw': disagreement_raw,  # on plain sums, as in the public code
   }
 )
-
-
-def pool_size(strategy: str, k: int, large_batch: int) -> int:
-  """Candidates to draw for k queries: `large_batch` times k where one can choose."""
-  return k if strategy == 'uniform' else k * large_batch

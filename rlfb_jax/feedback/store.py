@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from rlfb_jax.feedback import rows as rows_lib
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.rows import SCRIPTED, Answers, usable_labels
+from rlfb_jax.feedback.rows import SCRIPTED, Answers
 
 
 class RatingStore(Answers):
@@ -101,9 +101,3 @@ def append(
       env_steps=env_steps,
     ),
   )
-
-
-def class_histogram(store: RatingStore, num_classes: int) -> jax.Array:
-  """Usable labels in each class, [n] int32."""
-  hits = store.rating[:, None] == jnp.arange(num_classes)
-  return jnp.sum(hits & usable_labels(store)[:, None], axis=0, dtype=jnp.int32)

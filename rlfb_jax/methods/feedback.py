@@ -17,6 +17,7 @@ from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.feedback.archive import Archive
 from rlfb_jax.feedback.clips import Clip
 from rlfb_jax.feedback.rows import usable_labels
+from rlfb_jax.feedback.schedule import labels_due
 from rlfb_jax.methods.algorithm import PerKind, Request
 from rlfb_jax.methods.collect import Experience
 from rlfb_jax.methods.parts import Feedback
@@ -140,7 +141,14 @@ def make_feedback(
 
     return PerKind(
       *(
-        kind.propose(state.archive, of_clip, store, k, strategy)
+        kind.propose(
+          state.archive,
+          of_clip,
+          store,
+          k,
+          strategy,
+          labels_due(kind.sessions, state.env_steps),
+        )
         if kind is not None and strategy
         else None
         for kind, store, strategy, k in zip(

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions, td_targets, update
+from rlfb_jax.agents.regulariser import Regulariser
 from rlfb_jax.core import replay as replay_lib
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.methods.off_policy_parts import (
@@ -71,10 +72,8 @@ class OffPolicyLearner:
         state.novelty, batch.obs, seen, state.replay.filled, self.neighbours
       )
       state = state.replace(novelty=novelty)
-    elif self.intervention is not None and self.intervention.regulariser is not None:
-      regulariser = self.intervention.regulariser(
-        state.feedback, self.recent(state, recent_key)
-      )
+    else:
+      regulariser = self._regulariser(state, recent_key)
     learned, metrics = update(
       self.agent, state.agent, batch, rewards, update_key, state.updates, regulariser
     )
@@ -99,12 +98,20 @@ class OffPolicyLearner:
     """The reward is trained through the critics, and pays for one update at once."""
     assert self.feedback is not None
     assert self.outer is not None
-    keys = jax.random.split(state.key, 6)
-    key, batch_key, outer_key, next_key, recent_key, learn_key = keys
+    keys = jax.random.split(state.key, 7)
+    key, batch_key, outer_key, next_key, shape_key, learn_key, recent_key = keys
     batch, _ = self._sample(state, batch_key)
-    next_values = self.agent.next_values(state.agent, batch, next_key)
+    # Of the critics' targets all but the learned reward: the step that is taken in
+    # thought and the one that is taken must not differ in anything else.
+    continuation = td_targets(
+      self._shaping(state, batch, shape_key),
+      self.agent.next_values(state.agent, batch, next_key),
+      batch,
+      self.agent.discount,
+      stop_at_time_limit=self.outer.stop_at_time_limit,
+    )
     learned, metrics = self.outer.step(
-      state.feedback, state.agent, batch, next_values, outer_key
+      state.feedback, state.agent, batch, continuation, outer_key
     )
     before, rewards = (
       self.feedback.pay(
@@ -112,19 +119,16 @@ class OffPolicyLearner:
       )
       for s in (state.feedback, learned)
     )
-    extra = self._shaping(state.replace(feedback=learned), batch, recent_key)
     # How far the step has moved what the agent is paid, beside how much that varies.
     metrics['meta_reward_change'] = jnp.sqrt(jnp.mean(jnp.square(rewards - before)))
     metrics['meta_reward_std'] = jnp.std(before)
-    targets = td_targets(
-      rewards + extra,
-      next_values,
-      batch,
-      self.agent.discount,
-      stop_at_time_limit=self.outer.stop_at_time_limit,
-    )
     trained, _ = self.agent.learn(
-      state.agent, batch, targets, learn_key, state.updates, None
+      state.agent,
+      batch,
+      rewards + continuation,
+      learn_key,
+      state.updates,
+      self._regulariser(state, recent_key),
     )
     state = state.replace(
       agent=trained, feedback=learned, key=key, updates=state.updates + 1
@@ -171,3 +175,9 @@ class OffPolicyLearner:
     return self.intervention.shape_rewards(
       state.feedback, batch, self.recent(state, key)
     )
+
+  def _regulariser(self, state: OffPolicyState, key: Key) -> Regulariser | None:
+    """What the intervention adds to the actor's loss, if anything."""
+    if self.intervention is None or self.intervention.regulariser is None:
+      return None
+    return self.intervention.regulariser(state.feedback, self.recent(state, key))

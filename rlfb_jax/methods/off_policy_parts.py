@@ -19,10 +19,10 @@ class OuterStep(NamedTuple):
   """Another way of training the reward, between chunks of ordinary learning (MRN).
 
   Attributes:
-    step: `(feedback, agent, batch, next_values [B], key) -> (feedback, metrics)`; the
-      batch comes from the replay buffer, and `next_values` are `agent.next_values`.
-    stop_at_time_limit: whether the critics' update on the same batch treats time
-      limits as ends.
+    step: `(feedback, agent, batch, continuation [B], key) -> (feedback, metrics)`; the
+      batch comes from the replay buffer, and `continuation` is all that the targets of
+      its critics hold beside the learned reward.
+    stop_at_time_limit: whether these targets treat time limits as ends.
     due: `env_steps -> bool`, on the host.
   """
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions, td_targets
+from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.methods.feedback import FeedbackState
 from rlfb_jax.methods.off_policy_parts import OuterStep
@@ -34,16 +34,9 @@ def make_outer_step(
     state: FeedbackState,
     agent_state: Any,
     batch: Transitions,
-    next_values: jax.Array,
+    continuation: jax.Array,
     key: Key,
   ) -> tuple[FeedbackState, Metrics]:
-    continuation = td_targets(
-      0.0,
-      next_values,
-      batch,
-      agent.discount,
-      stop_at_time_limit=options.time_limits_terminal,
-    )
     pairs = state.answers.pairs
     outer, reward_model, metrics = meta.step(
       key,

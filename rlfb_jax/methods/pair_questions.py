@@ -14,11 +14,11 @@ from rlfb_jax.feedback.clips import middle
 from rlfb_jax.feedback.pair_queries import (
   PAIR_STRATEGIES,
   asked_so_far,
-  pool_size,
   recent_only,
 )
 from rlfb_jax.feedback.pairs import Candidates, PairPool, draw_pairs
 from rlfb_jax.feedback.preferences import PreferenceStore
+from rlfb_jax.feedback.queries import pool_size
 from rlfb_jax.feedback.recent_return import mean_segment_return
 from rlfb_jax.feedback.schedule import PairOptions, Session
 from rlfb_jax.feedback.teachers import Preferences, TeacherOptions, prefer
@@ -79,7 +79,12 @@ def make_pair_questions(
   recent = -(-options.recent_episodes // num_envs) * episode_length
 
   def propose(
-    archive: Archive, members: Members, store: PairMemory, key: Key, strategy: str
+    archive: Archive,
+    members: Members,
+    store: PairMemory,
+    key: Key,
+    strategy: str,
+    wanted: jax.Array,
   ) -> PairQueries:
     pool_key, choose_key, unlabelled_key = jax.random.split(key, 3)
     pool = draw_pairs(
@@ -90,7 +95,12 @@ def make_pair_questions(
       recent if recent_only(strategy) else None,
     )
     chosen = PAIR_STRATEGIES[strategy](
-      choose_key, members, pool.candidates, per_session, asked_so_far(store.asked)
+      choose_key,
+      members,
+      pool.candidates,
+      per_session,
+      asked_so_far(store.asked),
+      wanted,
     )
     unlabelled = None
     if unlabelled_per_label:

@@ -20,7 +20,8 @@ class Questions(NamedTuple):
 
   Attributes:
     init: `() -> store` of answers.
-    propose: `(archive, members, store, key, strategy) -> queries`.
+    propose: `(archive, members, store, key, strategy, wanted []) -> queries`, as many
+      as the largest session asks; the first `wanted` are asked now.
     teach: `(queries, key) -> answers`, the scripted teacher.
     append: `(store, queries, answers, wanted [], env_steps []) -> (store, metrics)`.
     sessions: when they are asked, and how many.
@@ -28,7 +29,7 @@ class Questions(NamedTuple):
   """
 
   init: Callable[[], Any]
-  propose: Callable[[Archive, Members, Any, Key, str], Any]
+  propose: Callable[[Archive, Members, Any, Key, str, jax.Array], Any]
   teach: Callable[[Any, Key], Any]
   append: Callable[..., tuple[Any, Metrics]]
   sessions: tuple[Session, ...]

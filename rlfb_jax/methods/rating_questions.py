@@ -55,14 +55,19 @@ def make_rating_questions(
   budget = sessions[-1].asked
 
   def propose(
-    archive: Archive, members: Members, store: RatingStore, key: Key, strategy: str
+    archive: Archive,
+    members: Members,
+    store: RatingStore,
+    key: Key,
+    strategy: str,
+    wanted: jax.Array,
   ) -> RatingQueries:
     del store
     pool_key, choose_key = jax.random.split(key)
     size = pool_size(strategy, per_session, options.large_batch)
     index = archive_lib.sample(pool_key, archive, size, steps)
     clip, rewards = archive_lib.gather(archive, index, steps)
-    chosen = STRATEGIES[strategy](choose_key, members, clip, per_session)
+    chosen = STRATEGIES[strategy](choose_key, members, clip, per_session, wanted)
     return RatingQueries(
       clip=jax.tree.map(lambda x: x[chosen], clip),
       teacher_rewards=rewards[chosen],

@@ -16,13 +16,14 @@ from rlfb_jax.core.padding import Count, capacity, fill
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.feedback.preferences import PreferenceStore
 from rlfb_jax.feedback.rows import usable_labels
-from rlfb_jax.feedback.store import RatingStore, class_histogram
+from rlfb_jax.feedback.store import RatingStore
 from rlfb_jax.feedback.unlabelled import UnlabelledStore
 from rlfb_jax.reward.model import RewardModelState
 from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.reward.preferences import PreferenceLossOptions
+from rlfb_jax.reward.ratings import class_counts
 from rlfb_jax.reward.semi_supervised import SurfOptions, surf_sources, surf_steps
-from rlfb_jax.reward.session import Session, Source, train
+from rlfb_jax.reward.session import Session, Source, mean_where, train
 from rlfb_jax.reward.sources import pair_source, rating_source
 from rlfb_jax.reward.whitening import Labelled, standardisation, whitening
 
@@ -86,10 +87,9 @@ def _metrics(sources: dict[str, Source], session: Session) -> Metrics:
         f'{name}_accuracy': session.accuracy[s],
         f'{name}_labels': count,
       }
-  kinds = jnp.maximum(jnp.sum(jnp.stack(present)), 1)
   return metrics | {
     'reward_loss': total,
-    'reward_accuracy': jnp.sum(jnp.stack(accuracies)) / kinds,
+    'reward_accuracy': mean_where(jnp.stack(accuracies), jnp.stack(present)),
     'reward_passes': session.passes,
     'reward_labels': labels,
     'reward_skipped': jnp.sum(session.skipped),
@@ -183,7 +183,9 @@ def make_fit(
       state = dataclasses.replace(state, shift=shift, scale=scale)
     metrics = _metrics(sources, session)
     if ratings is not None and num_classes is not None:
-      counts = class_histogram(ratings, capacity(num_classes))
+      counts = class_counts(
+        ratings.rating, usable_labels(ratings), capacity(num_classes)
+      )
       metrics['class_counts'] = fill(num_classes, counts, jnp.nan)
     return state, metrics
 

@@ -31,6 +31,7 @@ from rlfb_jax.feedback.unlabelled import Segments
 from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.reward.preferences import PreferenceLossOptions, preference_loss
 from rlfb_jax.reward.ratings import class_sharpness, rating_loss
+from rlfb_jax.reward.session import mean_where
 
 QValues = Callable[[Params, jax.Array, jax.Array], jax.Array]
 Rewards = Callable[[MLP], jax.Array]
@@ -64,6 +65,20 @@ class OuterBatch(NamedTuple):
   ratings: RatingBatch | None
 
 
+class Verdict(NamedTuple):
+  """On the labels of one kind, each [] float32.
+
+  Attributes:
+    loss: weighted.
+    correct: labels that the scores agree with.
+    counted: labels that were compared with them.
+  """
+
+  loss: jax.Array
+  correct: jax.Array
+  counted: jax.Array
+
+
 class Judge(NamedTuple):
   """The losses of both kinds of label, of scores as of predicted returns.
 
@@ -77,10 +92,8 @@ class Judge(NamedTuple):
   num_classes: Count
   pairs: PreferenceLossOptions
 
-  def pair_loss(
-    self, scores: jax.Array, batch: PairBatch
-  ) -> tuple[jax.Array, jax.Array]:
-    """Weighted loss and accuracy for scores [M, 2] of first and second segments."""
+  def pair_loss(self, scores: jax.Array, batch: PairBatch) -> Verdict:
+    """Of scores [M, 2] of first and second segments."""
     out = preference_loss(
       scores,
       batch.label,
@@ -88,13 +101,10 @@ class Judge(NamedTuple):
       label_margin=self.pairs.label_margin,
       equal_as_first=self.pairs.equal_as_first,
     )
-    accuracy = out.correct / jnp.maximum(out.counted, 1.0)
-    return self.reward.pair_weight * out.loss, accuracy
+    return Verdict(self.reward.pair_weight * out.loss, out.correct, out.counted)
 
-  def rating_loss(
-    self, scores: jax.Array, batch: RatingBatch
-  ) -> tuple[jax.Array, jax.Array]:
-    """Weighted loss and accuracy for scores [M] of rated segments."""
+  def rating_loss(self, scores: jax.Array, batch: RatingBatch) -> Verdict:
+    """Of scores [M] of rated segments."""
     options = self.reward
     out = rating_loss(
       scores,
@@ -108,20 +118,21 @@ class Judge(NamedTuple):
       boundaries=options.boundaries,
       loss=options.loss,
     )
-    accuracy = out.correct / jnp.maximum(jnp.sum(batch.mask), 1)
-    return options.rating_weight * out.loss, accuracy
+    counted = jnp.sum(batch.mask, dtype=jnp.float32)
+    return Verdict(options.rating_weight * out.loss, out.correct, counted)
 
   def __call__(
     self, pair_scores: jax.Array | None, rated_scores: jax.Array | None, b: OuterBatch
   ) -> tuple[jax.Array, jax.Array]:
-    """Sum of the losses and mean of the accuracies of the kinds that there are."""
+    """Sum of the losses, and mean accuracy over kinds that have a label to count."""
     both = []
     if b.pairs is not None and pair_scores is not None:
       both.append(self.pair_loss(pair_scores, b.pairs))
     if b.ratings is not None and rated_scores is not None:
       both.append(self.rating_loss(rated_scores, b.ratings))
-    losses, accuracies = (jnp.stack(x) for x in zip(*both, strict=True))
-    return jnp.sum(losses), jnp.mean(accuracies)
+    loss, correct, counted = (jnp.stack(x) for x in zip(*both, strict=True))
+    accuracy = mean_where(correct / jnp.maximum(counted, 1.0), counted > 0)
+    return jnp.sum(loss), accuracy
 
 
 class OuterGradient(NamedTuple):
@@ -252,7 +263,8 @@ def outer_gradient(
     action: [B, da].
     rewards: what the agent would be paid for it, a function of the ensemble.
     params: of the ensemble.
-    continuation: discounted values of what follows, masked and stopped, [B].
+    continuation: the rest of the targets, stopped: discounted values of what follows,
+      masked, and what else the agent is paid, [B].
     judge: the losses of the labels.
     batch: the labels.
     learning_rate: a, of the inner step.

@@ -160,17 +160,17 @@ def make_meta_step(
   """Binds the options; ratings, pairs or both may guide the outer step.
 
   `step` takes, beside the states: `critic`, the online critics; `obs` [B, ds],
-  `action` [B, da] and `continuation` [B], the discounted, masked and stopped value of
-  what follows, of one replay batch; the two stores, None where a kind is not used;
+  `action` [B, da] and `continuation` [B], what the critics' targets hold beside the
+  learned reward, of one replay batch; the two stores, None where a kind is not used;
   and `pay`, what the agent is paid from the members' rewards [K, B] (default: the
   ensemble's aggregation). It updates the ensemble and leaves the critics alone: the
   caller pays anew and takes their real step on the same batch.
 
   A member whose gradient is not finite keeps its parameters and moments. Without a
-  label, nothing changes. Metrics, all []: `meta_loss`, `meta_accuracy` (labels that
-  the stepped critics' scores agree with), `meta_gradient_norm`,
-  `supervised_gradient_norm` (same labels, the losses of the fit), both over all
-  members, `meta_labels` and `meta_non_finite` (members).
+  label, nothing changes. Metrics, all []: `meta_loss`, `meta_accuracy` (share of the
+  labels that the stepped critics' scores agree with, mean over kinds that have some),
+  `meta_gradient_norm`, `supervised_gradient_norm` (same labels, the losses of the
+  fit), both over all members, `meta_labels` and `meta_non_finite` (members).
 
   Args:
     options: of the step.

@@ -113,6 +113,14 @@ def _zero_tally(lead: tuple[int, ...], sources: int) -> Tally:
   )
 
 
+def mean_where(
+  values: jax.Array, mask: jax.Array, axis: int | None = None
+) -> jax.Array:
+  """Mean of the values that are meant; 0, not NaN, where none is."""
+  total = jnp.sum(jnp.where(mask, values, 0.0), axis=axis)
+  return total / jnp.maximum(jnp.sum(mask, axis=axis), 1)
+
+
 def where(condition: jax.Array, new: Any, old: Any) -> Any:
   """`new` where the scalar condition holds, else `old`, leaf by leaf."""
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
@@ -236,7 +244,7 @@ def train(
     params, opt_state, tally = map_members(member, s.params, s.opt_state, keys)
     taught = tally.batches > 0
     each = tally.correct / jnp.maximum(tally.counted, 1.0)
-    accuracy = jnp.sum(each, axis=0) / jnp.maximum(jnp.sum(taught, axis=0), 1)
+    accuracy = mean_where(each, taught, axis=0)
     open_ = graded & jnp.any(taught, axis=0) & (accuracy <= options.stop_accuracy)
     return Session(
       params=params,

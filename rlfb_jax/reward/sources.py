@@ -10,13 +10,18 @@ from rlfb_jax.core.padding import Count, capacity, number
 from rlfb_jax.core.types import Key
 from rlfb_jax.feedback.preferences import PreferenceStore
 from rlfb_jax.feedback.rows import usable_labels
-from rlfb_jax.feedback.store import RatingStore, class_histogram
+from rlfb_jax.feedback.store import RatingStore
 from rlfb_jax.feedback.unlabelled import UnlabelledStore
 from rlfb_jax.reward.model import network_inputs
 from rlfb_jax.reward.network import apply_member
 from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.reward.preferences import PreferenceLossOptions, preference_loss
-from rlfb_jax.reward.ratings import balancing_weights, class_sharpness, rating_loss
+from rlfb_jax.reward.ratings import (
+  balancing_weights,
+  class_counts,
+  class_sharpness,
+  rating_loss,
+)
 from rlfb_jax.reward.session import Outcome, Source
 from rlfb_jax.reward.shuffle import batch_count, stratified_order, uniform_order
 
@@ -58,7 +63,8 @@ def class_weights(
   rows = capacity(num_classes)
   if not options.class_weights:
     return jnp.ones(rows)
-  return balancing_weights(class_histogram(store, rows), num_classes)
+  counts = class_counts(store.rating, usable_labels(store), rows)
+  return balancing_weights(counts, num_classes)
 
 
 def rating_source(

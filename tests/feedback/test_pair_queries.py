@@ -7,13 +7,9 @@ import pytest
 
 from rlfb_jax.feedback import pair_queries, preferences
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.pair_queries import (
-  PAIR_STRATEGIES,
-  Asked,
-  pool_size,
-  recent_only,
-)
+from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES, Asked, recent_only
 from rlfb_jax.feedback.pairs import Candidates
+from rlfb_jax.feedback.queries import pool_size
 
 P, H, K, C = 40, 5, 3, 6
 KEY = jax.random.key(0)
@@ -40,8 +36,8 @@ def r_hat(clip):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def choose(name, k, candidates, asked):
-  return PAIR_STRATEGIES[name](KEY, r_hat, candidates, k, asked)
+def choose(name, k, candidates, asked, wanted=None):
+  return PAIR_STRATEGIES[name](KEY, r_hat, candidates, k, asked, wanted)
 
 
 def select(name, k, candidates=CANDIDATES, asked=ASKED):
@@ -128,6 +124,37 @@ def test_k_center_is_greedy_farthest_first_on_states():
     assert want != greedy(range(P), 9, centres)
   # More than half are asked for: then that many are kept.
   assert set(select('kcenter_entropy', P)) == set(range(P))
+
+
+@pytest.mark.parametrize('name', list(PAIR_STRATEGIES))
+def test_a_smaller_session_chooses_as_if_it_were_the_largest(name):
+  largest, each = 8, P // 8
+  p, centres = probabilities(), ASKED.centres[:4]
+  for wanted in (1, 3, largest):
+    size = each * wanted
+    half = {
+      score: np.argsort(-values[:size])[: max(wanted, size // 2)]
+      for score, values in (
+        ('disagreement', p.std(axis=0)),
+        ('entropy', entropies(p).mean(axis=0)),
+      )
+    }
+    want = {
+      'disagreement': half['disagreement'][:wanted].tolist(),
+      'entropy': half['entropy'][:wanted].tolist(),
+      'kcenter': greedy(range(size), wanted, centres),
+      'kcenter_disagreement': greedy(half['disagreement'], wanted, centres),
+      'kcenter_entropy': greedy(half['entropy'], wanted, centres),
+    }
+    # What lies behind its pool decides nothing, whatever is in it.
+    for junk in (1.0, 1e3, np.nan):
+      scale = np.where(np.arange(P) < size, 1.0, junk)[:, None, None]
+      pairs = Candidates(*(c.replace(obs=c.obs * scale) for c in CANDIDATES))
+      chosen = np.asarray(choose(name, largest, pairs, ASKED, jnp.int32(wanted)))
+      assert len(set(chosen.tolist())) == largest
+      if name in want:
+        assert chosen[:wanted].tolist() == want[name]
+        assert (chosen[: min(largest, size)] < size).all()
 
 
 def test_k_center_avoids_what_was_asked_but_not_what_was_skipped():

@@ -62,6 +62,21 @@ def test_segments_without_a_value_come_last_and_do_not_rank_the_others(name):
     np.testing.assert_array_equal(got, whole + 3)
 
 
+@pytest.mark.parametrize('name', ['disagreement', 'disagreement_raw'])
+@pytest.mark.parametrize('wanted', [1, 3, 8])
+def test_a_smaller_session_chooses_as_if_it_were_the_largest(name, wanted):
+  clip, r_hat = setup(scales=(1.0, 3.0, 0.2))
+  size = P // 8 * wanted
+  returns = np.asarray(r_hat(clip)).sum(-1)[:, :size]
+  want = reference(returns, name == 'disagreement')[:wanted]
+  for junk in (1.0, 1e3, np.nan):
+    scale = np.where(np.arange(P) < size, 1.0, junk)[:, None, None]
+    got = STRATEGIES[name](KEY, r_hat, clip.replace(obs=clip.obs * scale), 8, wanted)
+    np.testing.assert_array_equal(got[:wanted], want)
+    assert len(set(np.asarray(got).tolist())) == 8
+    assert np.all(np.asarray(got)[: min(8, size)] < size)
+
+
 def test_normalised_disagreement_ignores_the_members_scales():
   clip, plain = setup()
   _, scaled = setup(scales=(1.0, 30.0, 0.1))

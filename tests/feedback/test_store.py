@@ -37,7 +37,6 @@ def test_answers_stay_with_their_clips_and_asked_counts_skips():
   np.testing.assert_allclose(store.confidence[:6], [0.1, 0.2, 0.3] * 2)
   usable = [True, False, True, True, False, True, False]
   np.testing.assert_array_equal(usable_labels(store), usable)
-  np.testing.assert_array_equal(stores.class_histogram(store, 4), [1, 1, 1, 1])
 
 
 def test_what_exceeds_the_capacity_is_lost_and_nothing_overwritten():

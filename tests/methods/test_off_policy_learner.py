@@ -1,6 +1,7 @@
 """Gradient steps of agents with a replay buffer that come between chunks."""
 
 import functools
+from types import SimpleNamespace
 
 import chex
 import jax
@@ -9,12 +10,18 @@ import numpy as np
 import pytest
 
 from rlfb_jax import envs, methods
-from rlfb_jax.agents.off_policy import Transitions, update
+from rlfb_jax.agents.off_policy import update
+from rlfb_jax.agents.regulariser import Regulariser
+from rlfb_jax.agents.sac import SACOptions, make_sac
 from rlfb_jax.core import replay as replay_lib
 from rlfb_jax.methods.make import make_agent, make_payer
-from rlfb_jax.methods.off_policy_parts import transitions_of
-from rlfb_jax.methods.outer import make_outer_step
-from rlfb_jax.reward.meta_step import MetaStep
+from rlfb_jax.methods.off_policy_learner import OffPolicyLearner
+from rlfb_jax.methods.off_policy_parts import (
+  OffPolicyIntervention,
+  OffPolicyState,
+  OuterStep,
+  transitions_of,
+)
 from rlfb_jax.reward.model import make_reward_model
 from tests.methods.probe_runs import make_config
 
@@ -102,7 +109,7 @@ def test_the_agent_learns_at_once_from_what_the_new_reward_pays(method, terminal
   agent = make_agent(config, ENV)
   before = states(method)['learn']
   after, _ = outer_stepped(method, time_limits_terminal=terminal)
-  key, batch_key, _, next_key, _, learn_key = jax.random.split(before.key, 6)
+  key, batch_key, _, next_key, _, learn_key, _ = jax.random.split(before.key, 7)
   batch, _ = drawn(before, batch_key, config.sac.batch_size)
   values = agent.next_values(before.agent, batch, next_key)
   pay = make_payer(config.reward, config.rune if 'rune' in method else None)
@@ -146,28 +153,112 @@ def test_time_limits_end_the_return_in_outer_steps_where_asked():
   chex.assert_trees_all_close(stopped.agent, passed.agent, atol=1e-6)
 
 
+BONUS = OffPolicyIntervention(
+  shape_rewards=lambda level, batch, recent: batch.obs[:, 0] + recent.obs[0, 0],
+  regulariser=None,
+  recent_rows=6,
+  newest=4,
+  diagnose=None,
+)
+
+
+def push(recent):
+  """Shrinks the actor, the more the larger the newest observations are."""
+  weight = jnp.mean(recent.obs)
+  return Regulariser(
+    loss=lambda actor, key: (
+      weight * sum(jnp.sum(x**2) for x in jax.tree.leaves(actor)),
+      {},
+    ),
+    combine=lambda rl, term, *_: (jax.tree.map(jnp.add, rl, term), {}),
+    refresh_every=1,
+  )
+
+
+PUSH = BONUS._replace(
+  shape_rewards=None, regulariser=lambda level, recent: push(recent)
+)
+
+
+def outer_stepped_beside(intervention, terminal=False):
+  """An outer step whose parts are made up; agent, states, and what was handed over.
+
+  The reward is a level, which rises from 1 to 2, times the observation. The newest
+  four observations are 5.
+  """
+  options = SACOptions(hidden_size=8, batch_size=16, actor_learning_rate=1e-2)
+  agent = make_sac(options, 1, 1, regularised=True)
+
+  def step(level, agent_state, batch, continuation, key):
+    return level + 1.0, {'batch': batch, 'continuation': continuation}
+
+  learner = OffPolicyLearner(
+    agent=agent,
+    batch_size=options.batch_size,
+    fresh_labels=False,
+    catch_up_updates=0,
+    explore_steps=0,
+    neighbours=5,
+    feedback=SimpleNamespace(
+      members=lambda level, obs, action: level * obs[None, ..., 0],
+      pay=lambda members, env_steps: members[0],
+    ),
+    outer=OuterStep(step, terminal, None),
+    intervention=intervention,
+  )
+  rows = jnp.linspace(-1.0, 1.0, 12)
+  ends = jnp.arange(12)[:, None] % 3
+  obs = rows.at[-4:].set(5.0)
+  fields = (obs, rows, rows[::-1], ends == 1, ends == 2)
+  replay = replay_lib.init_replay(12, (1, 1, 1, 1, 1), 1)
+  before = OffPolicyState(
+    agent=agent.init(jax.random.key(0)),
+    replay=replay_lib.insert(replay, fields, rows[:, None]),
+    env=None,
+    clock=None,
+    feedback=jnp.ones(()),
+    novelty=None,
+    key=jax.random.key(1),
+    env_steps=jnp.int32(12),
+    updates=jnp.int32(2),
+  )
+  after, metrics = jax.jit(learner.outer_step)(before)
+  return agent, before, after, metrics
+
+
+@pytest.mark.parametrize('intervention', [None, BONUS], ids=['plain', 'bonus'])
 @pytest.mark.parametrize('terminal', [True, False])
-def test_critics_that_are_stepped_in_thought_see_the_same_ends(terminal):
-  # Their step is so small that no more than rounding would tell.
-  config = configure('mrn', time_limits_terminal=terminal)
-  agent = make_agent(config, ENV)
+def test_the_step_in_thought_has_the_targets_of_the_step_that_is_taken(
+  terminal, intervention
+):
+  agent, before, after, seen = outer_stepped_beside(intervention, terminal)
+  _, _, _, next_key, _, learn_key, _ = jax.random.split(before.key, 7)
+  batch = seen['batch']
+  values = np.asarray(agent.next_values(before.agent, batch, next_key))
+  ended = np.asarray(batch.terminated | (batch.truncated & terminal))
+  assert ended.any()
+  assert np.asarray(batch.truncated & ~batch.terminated).any()
+  bonus = 0.0 if intervention is None else batch.obs[:, 0] + 5.0
+  expected = bonus + agent.discount * np.where(ended, 0.0, values)
+  np.testing.assert_allclose(seen['continuation'], expected, rtol=1e-5)
+  targets = 2.0 * batch.obs[:, 0] + expected
+  learned, _ = agent.learn(before.agent, batch, targets, learn_key, before.updates)
+  chex.assert_trees_all_close(after.agent.critic, learned.critic, rtol=1e-5)
 
-  def step(key, outer, reward, critic, obs, action, continuation, *labels):
-    return outer, reward, {'continuation': continuation}
 
-  meta = MetaStep(init=None, step=step)
-  state = states('mrn')['learn']
-  ends = jnp.asarray([[0, 0, 1], [0, 1, 0]], bool)
-  one = jnp.zeros((3, 1))
-  batch = Transitions(one, one, one, terminated=ends[0], truncated=ends[1])
-  outer = make_outer_step(config.mrn, meta, agent, None, None)
-  _, metrics = outer.step(
-    state.feedback, state.agent, batch, jnp.full(3, 2.0), jax.random.key(0)
+def test_what_pushes_the_policy_does_so_in_outer_steps_too():
+  agent, before, after, seen = outer_stepped_beside(PUSH)
+  learn_key = jax.random.split(before.key, 7)[5]
+  batch = seen['batch']
+  targets = 2.0 * batch.obs[:, 0] + seen['continuation']
+  recent = batch.replace(obs=jnp.full((6, 1), 5.0))
+  with_push, without = (
+    agent.learn(before.agent, batch, targets, learn_key, before.updates, term)[0]
+    for term in (push(recent), None)
   )
-  worth = 2.0 * config.sac.discount
-  np.testing.assert_allclose(
-    metrics['continuation'], [worth, 0.0 if terminal else worth, 0.0], rtol=1e-6
-  )
+  chex.assert_trees_all_close(after.agent, with_push, atol=1e-6)
+  gap = with_push.actor[0].kernel - without.actor[0].kernel
+  assert float(jnp.max(jnp.abs(gap))) > 1e-3
 
 
 def test_without_its_gradient_an_outer_step_moves_the_reward_by_momentum_only():

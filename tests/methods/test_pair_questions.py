@@ -15,9 +15,15 @@ from rlfb_jax.feedback.pair_queries import (
   entropy_score,
   member_logits,
 )
+from rlfb_jax.feedback.pairs import draw_pairs
 from rlfb_jax.feedback.schedule import PairOptions, Session
 from rlfb_jax.feedback.teachers import TeacherOptions
+from rlfb_jax.methods.algorithm import PerKind
+from rlfb_jax.methods.feedback import ArchiveShape, make_feedback
 from rlfb_jax.methods.pair_questions import make_pair_questions
+from rlfb_jax.methods.questions import Questions
+from rlfb_jax.reward.model import make_reward_model
+from rlfb_jax.reward.options import RewardOptions
 
 N, T, L, H, MARGIN, K = 2, 10, 60, 3, 2, 6
 STORED = H + 2 * MARGIN
@@ -50,9 +56,11 @@ def members(clip):
   return jnp.stack([jnp.sin(value), jnp.cos(3.0 * value)])
 
 
-def propose(asking, strategy='uniform', archive=None, key=KEY):
+def propose(asking, strategy='uniform', archive=None, key=KEY, wanted=K):
   archive = filled() if archive is None else archive
-  return asking.propose(archive, members, asking.init(), key, strategy)
+  return asking.propose(
+    archive, members, asking.init(), key, strategy, jnp.int32(wanted)
+  )
 
 
 def steps_of(clip):
@@ -147,6 +155,55 @@ def test_what_is_asked_about_is_chosen_by_what_the_members_say(strategy):
   assert mean_score(strategy) > 1.2 * mean_score('uniform')
 
 
+def test_a_smaller_session_asks_about_the_best_of_its_own_pool():
+  asking, key = questions(), jax.random.key(2)
+  pool = draw_pairs(
+    jax.random.split(key, 3)[0], filled(), OPTIONS.large_batch * K, H
+  ).candidates
+  scores = np.asarray(disagreement_score(member_logits(members, pool)))
+  for wanted in (1, 4, K):
+    size = OPTIONS.large_batch * wanted
+    want = np.sort(scores[:size])[::-1][:wanted]
+    pairs = propose(asking, 'disagreement', key=key, wanted=wanted).shown.candidates
+    got = disagreement_score(member_logits(members, pairs))
+    assert got.shape == (K,)
+    np.testing.assert_allclose(got[:wanted], want, rtol=1e-5)
+  assert scores.max() > scores[: OPTIONS.large_batch].max()
+
+
+@pytest.mark.parametrize('kind', ['ratings', 'pairs'])
+def test_people_are_proposed_to_as_many_as_are_due(kind):
+  def propose(archive, members, store, key, strategy, wanted):
+    assert strategy == 'uniform'
+    return wanted
+
+  asking = Questions(
+    init=lambda: None,
+    propose=propose,
+    teach=None,
+    append=None,
+    sessions=SESSIONS,
+    memory_bytes=0,
+  )
+  each = {'ratings': None, 'pairs': None}
+  feedback = make_feedback(
+    ArchiveShape(L, T, N),
+    (2, 1, 1),
+    PerKind(**each | {kind: asking}),
+    make_reward_model(RewardOptions(hidden_size=4, hidden_layers=1), 2, 1),
+    fit=None,
+    pay=None,
+    pay_width=3,
+    segment_steps=H,
+  )
+  state = feedback.init(KEY)
+  strategies = PerKind(**{name: 'uniform' * (name == kind) for name in each})
+  for session in SESSIONS:
+    now = state.replace(env_steps=jnp.int32(session.env_steps))
+    asked = feedback.propose(now, KEY, strategies)
+    assert int(getattr(asked, kind)) == session.num_labels
+
+
 @pytest.mark.parametrize('wanted', [K, 2])
 def test_unlabelled_pairs_are_drawn_and_kept_beside_those_asked(wanted):
   per_label = 3
@@ -192,7 +249,7 @@ def test_without_a_use_for_them_no_unlabelled_pairs_are_drawn():
   )
   assert memory.unlabelled is None
   assert int(metrics['pairs_asked']) == K
-  again = asking.propose(filled(), members, memory, KEY, 'uniform')
+  again = asking.propose(filled(), members, memory, KEY, 'uniform', jnp.int32(K))
   assert not bool(again.opening)
 
 

@@ -164,6 +164,32 @@ def test_ensemble_gradient_matches_autodiff_and_differences(how):
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
+@pytest.mark.parametrize('pairs', [True, False])
+@pytest.mark.parametrize('ratings', [True, False])
+def test_a_kind_without_a_label_has_no_part_in_the_accuracy(pairs, ratings):
+  *_, compared, rated = problem()
+  # Every answer is predicted: pairs by their margins, ratings by their order.
+  margin = jnp.where(compared.label > 0.5, 1.0, -1.0)
+  nobody = jnp.zeros(M, bool)
+  batch = meta.OuterBatch(
+    compared if pairs else compared._replace(mask=nobody),
+    rated if ratings else rated._replace(mask=nobody),
+  )
+  scores = jnp.stack([jnp.zeros(M), margin], axis=1), 1.0 * rated.rating
+  loss, accuracy = JUDGE(*scores, batch)
+  assert float(accuracy) == float(pairs or ratings)
+  assert (float(loss) > 0) == (pairs or ratings)
+  wrong = jnp.stack([margin, jnp.zeros(M)], axis=1), scores[1]
+  _, accuracy = JUDGE(*wrong, batch)
+  assert float(accuracy) == pytest.approx(
+    (0.0 * pairs + ratings) / max(1, pairs + ratings)
+  )
+  # Pairs that are equally good cannot be predicted either.
+  equal = batch._replace(pairs=batch.pairs._replace(label=jnp.full(M, 0.5)))
+  _, accuracy = JUDGE(*wrong, equal)
+  assert float(accuracy) == float(ratings)
+
+
 def test_ratings_guide_the_outer_step_too():
   parts = problem()
   *_, pairs, rated = parts
