@@ -6,6 +6,7 @@ The number of devices must stand in `XLA_FLAGS` before JAX starts, hence the pro
 It writes OUT/MESH.npz, the last state, of each mesh.
 """
 
+import dataclasses
 import faulthandler
 import os
 import pathlib
