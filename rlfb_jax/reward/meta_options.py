@@ -12,9 +12,9 @@ class MetaOptions(Options):
   Defaults are those of the released code (`train_MRN.py`, `agent/sac.py`) for
   walker_walk, except for what cannot be meant: pairs called equal have the target
   one half, labels that do not exist yet are not read, and the outer step has an Adam
-  of its own. With the one it shares there, r_hat moves nearly as far when the outer
-  gradient is set to zero: what moves it is the momentum of the supervised fit, whose
-  gradients are 100 to 1,800 times as large (`experiments/outer_step.py`).
+  of its own. With the one it shares there, r_hat moves half to all of the way when the
+  outer gradient is set to zero: what moves it is the momentum of the supervised fit,
+  whose gradients are 110 to 3,000 times as large (`experiments/outer_step.py`).
   """
 
   interval: int = option(
