@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlfb_jax.bin import train
+from rlfb_jax.bin import launch
 from rlfb_jax.methods.family import flags_of
 from rlfb_jax.reports.comparison import final_scores
 from rlfb_jax.sweeps import held
@@ -57,7 +57,7 @@ def read(folder: pathlib.Path, row: str, flags: Sequence[str]) -> list[Outcome]:
   """
   return [
     outcome
-    for job in held.read(folder, train.parse)
+    for job in held.read(folder, launch.parse)
     if job.finished
     for outcome in _read_job(run_dir.RunDir(folder / job.name), job, row, flags)
   ]
@@ -158,7 +158,7 @@ def _join(members: Sequence[tuple[Outcome, int]]) -> Outcome:
 def _read_job(
   run: run_dir.RunDir, job: held.Held, row: str, flags: Sequence[str]
 ) -> list[Outcome]:
-  shared = flags_of(train.parse([f'--flagfile={run.flags}']))
+  shared = flags_of(launch.parse([f'--flagfile={run.flags}']))
   columns = metrics.read(run.root)
   steps, per_episode = columns['env_steps'], columns['episode_return']
   training = np.round(final_scores(steps, per_episode), 2)

@@ -16,7 +16,7 @@ import outcomes as outcomes_lib
 from curves import Curve, plot
 from outcomes import Outcome
 
-from rlfb_jax.bin import sweep, train
+from rlfb_jax.bin import launch, sweep
 from rlfb_jax.sweeps.jobs import runs_of
 from rlfb_jax.sweeps.runner import STOPPED
 from rlfb_jax.training import manifest
@@ -116,7 +116,7 @@ def make(
   if options.dry_run:
     return [], int(failed)
   wanted = {
-    row.name: runs_of(sweep.parse(command(row, size, options)).sweep, train.parse)
+    row.name: runs_of(sweep.parse(command(row, size, options)).sweep, launch.parse)
     for row in rows
   }
   outcomes = outcomes_lib.current([*load(name, options), *found], wanted)

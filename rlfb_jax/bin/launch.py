@@ -52,7 +52,8 @@ def train(argv: Sequence[str], env: Environment | None = None) -> Finished:
   Args:
     argv: flags, presets and flag files, as on the command line.
     env: where the agent acts; by default the environment that `--task` names. Its name
-      is then the task, and the flags of physics say nothing.
+      is then the task, and the flags of physics say nothing. With several hosts, which
+      have to be connected before it is made, `envs.register` it instead.
 
   Returns:
     The run's folder and what is in memory. Of a run that was complete nothing is

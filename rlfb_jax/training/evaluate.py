@@ -72,7 +72,7 @@ def play(
 def evaluate(
   env: Environment, act: Act, params: Any, key: Key, num_episodes: int
 ) -> Episodes:
-  """Whole episodes; arguments and what is returned first as of `play`."""
+  """The episodes of `play`, of which nothing else is wanted."""
 
   def nothing(before: EnvState, action: jax.Array, after: EnvState) -> None:
     del before, action, after
