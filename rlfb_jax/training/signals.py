@@ -43,7 +43,8 @@ class Stopped(KeyboardInterrupt):
 
 def leave(stop: Stopped) -> NoReturn:
   """Ends the process here, with the signal's code; what is not saved is lost."""
-  sys.stderr.flush()
+  with contextlib.suppress(OSError, ValueError):  # There may be nobody to tell.
+    sys.stderr.flush()
   os._exit(128 + stop.number)
 
 
