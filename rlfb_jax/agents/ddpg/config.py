@@ -30,7 +30,7 @@ class DDPGOptions(Options):
     0.1, 'standard deviation of exploration, before the squash', above=0.0, sweep=True
   )
   tau: float = option(
-    0.005, 'way of one target update', above=0.0, high=1.0, sweep=True
+    0.005, 'Polyak rate of the target networks', above=0.0, high=1.0, sweep=True
   )
   target_update_every: int = option(1, 'gradient steps per target update', low=1)
   hidden_size: int = option(1024, 'width of actor and critic', low=1)

@@ -17,8 +17,8 @@ class PPOOptions(Options):
   rollout_steps: int = option(500, 'control steps per environment per update', low=1)
   stagger_episodes: bool = option(
     False,
-    'first episodes end one after the other, so that every rollout holds starts of '
-    'episodes, not every eighth',
+    'stagger the first episodes so that environments do not all reset together; every '
+    'rollout then contains episode starts',
   )
   num_epochs: int = option(20, 'passes over each rollout', low=1)
   minibatch_size: int = option(128, 'transitions per gradient step', low=1)
@@ -45,8 +45,8 @@ class PPOOptions(Options):
   )
   target_kl: float = option(
     0.0,
-    'approximate KL of an update that the step size is adapted to, by 1.5 a rollout '
-    '(rsl_rl); 0 leaves it alone',
+    'approximate KL per update that the step size is adapted towards, by a factor of '
+    '1.5 per rollout (rsl_rl); 0 disables it',
     low=0.0,
     sweep=True,
   )

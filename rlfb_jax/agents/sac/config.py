@@ -40,7 +40,7 @@ class SACOptions(Options):
     apart=lambda v: v == 0,
   )
   tau: float = option(
-    0.005, 'way of one target update', above=0.0, high=1.0, sweep=True
+    0.005, 'Polyak rate of the target networks', above=0.0, high=1.0, sweep=True
   )
   target_update_every: int = option(2, 'gradient steps per target update', low=1)
   actor_update_every: int = option(
