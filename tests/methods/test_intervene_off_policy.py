@@ -18,6 +18,7 @@ from rlfb_jax.methods.intervene_off_policy import make_off_policy_intervention
 from rlfb_jax.methods.off_policy_learner import OffPolicyLearner
 from rlfb_jax.methods.off_policy_parts import OffPolicyState
 from rlfb_jax.repulsion import RepulsionOptions, make_repulsion
+from rlfb_jax.reward.model import make_reward_model
 from tests.methods.probe_runs import make_config
 
 ENV = envs.make('probe_choice')
@@ -112,6 +113,29 @@ def test_influence_moves_the_policy_through_what_it_is_paid(agent):
   assert 'kl/loss' not in metrics
   # The bonus follows the behaviour of the moment, and is not stored.
   np.testing.assert_array_equal(pushed.replay.pay[:80], control.replay.pay[:80])
+
+
+def test_new_classes_are_gated_by_the_behaviour_of_the_moment():
+  config = configure('rbrl_kl@sac', below_median=True)
+  algorithm, state = asked('rbrl_kl@sac', below_median=True)
+  feedback = state.feedback
+  steps, length = feedback.archive.steps, config.feedback.segment_steps
+  assert int(feedback.archive.filled) == feedback.archive.rollout_steps == 20
+  model = make_reward_model(config.reward, 1, 1)
+  values = np.asarray(
+    model.r_hat(feedback.reward_model, steps.obs[:20], steps.action[:20])
+  )
+  means = values.reshape(-1, length, values.shape[1]).mean(axis=1).ravel()
+  predicted = np.sort((means[:, None] > np.asarray(feedback.boundaries)).sum(axis=1))
+  median = predicted[(len(predicted) - 1) // 2]
+  gate = np.arange(3) < median
+  assert gate.any()
+  np.testing.assert_array_equal(feedback.classes.gate, [*gate, gate.any()])
+  # That is what the diagnosis of the same behaviour finds, however it was before.
+  opened = feedback.classes.replace(gate=jnp.ones(4, bool))
+  state = state.replace(feedback=feedback.replace(classes=opened))
+  seen, _ = jax.jit(algorithm.diagnose)(state)
+  np.testing.assert_array_equal(seen.feedback.classes.gate, feedback.classes.gate)
 
 
 @functools.cache
