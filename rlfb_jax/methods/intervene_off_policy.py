@@ -94,9 +94,8 @@ def make_off_policy_intervention(
       live_classes(state), batch.obs, batch.action, behaviour
     )
 
-  def gated(state: FeedbackState) -> FeedbackState:
-    if repulsion.gate is None:
-      return state
+  def gate(state: FeedbackState) -> FeedbackState:
+    assert repulsion.gate is not None
     assert state.classes is not None
     assert state.boundaries is not None
     newest = archive_lib.latest(state.archive, state.archive.rollout_steps)
@@ -111,12 +110,13 @@ def make_off_policy_intervention(
     params = agent.actor_params(agent_state)
     batch = PolicyBatch(obs=obs)
     state, metrics = watch(repulsion, state, params, batch, key, action_size)
-    return gated(state), metrics
+    return gate(state) if repulsion.gate else state, metrics
 
   return OffPolicyIntervention(
     shape_rewards=shape_rewards if repulsion.shape_rewards else None,
     regulariser=regulariser if repulsion.regulariser else None,
     recent_rows=options.kl_batch,
     newest=RECENT_EPISODES * episode_length,
+    gate=gate if repulsion.gate else None,
     diagnose=diagnose,
   )

@@ -196,6 +196,8 @@ def make_off_policy(
       learned, metrics = feedback.absorb(
         state.feedback, absorb_key, queries, answers, wanted
       )
+      if intervention is not None and intervention.gate is not None:
+        learned = intervention.gate(learned)
       return learner.relabel(state.replace(feedback=learned, key=key)), metrics
 
     return Session(

@@ -40,14 +40,17 @@ class OffPolicyIntervention(NamedTuple):
     regulariser: `(feedback, recent) -> Regulariser`.
     recent_rows: M.
     newest: how many of the newest transitions they are drawn from.
+    gate: `feedback -> feedback`, after each session, which makes new classes: those
+      that may not push are closed at once.
     diagnose: `(feedback, agent, obs [M, ds], key) -> (feedback, metrics)`, after each
-      chunk.
+      chunk; gates too.
   """
 
   shape_rewards: Callable[[Any, Transitions, Transitions], jax.Array] | None
   regulariser: Callable[..., Regulariser] | None
   recent_rows: int
   newest: int
+  gate: Callable[[Any], Any] | None
   diagnose: Callable[..., tuple[Any, Metrics]]
 
 

@@ -158,6 +158,7 @@ BONUS = OffPolicyIntervention(
   regulariser=None,
   recent_rows=6,
   newest=4,
+  gate=None,
   diagnose=None,
 )
 
