@@ -1,5 +1,6 @@
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +29,7 @@ def q_values(params, obs, action):
   return jax.vmap(lambda p: apply_mlp(p, x, jax.nn.relu)[..., 0])(params)
 
 
-def meta_of(ratings=False, pairs=True, **kwargs):
+def meta_of(ratings=False, pairs=True, margin=0, session_ratings=None, **kwargs):
   return make_meta_step(
     MetaOptions(**kwargs),
     REWARD,
@@ -36,6 +37,8 @@ def meta_of(ratings=False, pairs=True, **kwargs):
     q_values,
     0.05,
     session_labels=10,
+    session_ratings=session_ratings,
+    margin=margin,
     num_classes=3 if ratings else None,
     pairs=PAIRS if pairs else None,
   )
@@ -44,6 +47,20 @@ def meta_of(ratings=False, pairs=True, **kwargs):
 @functools.cache
 def step_of(ratings=False, pairs=True, **kwargs):
   return jax.jit(meta_of(ratings, pairs, **kwargs).step, static_argnames=('pay',))
+
+
+def with_margins(pairs, margin, junk):
+  """The same pairs, stored with so many steps of junk on each side (SURF)."""
+
+  rng = np.random.default_rng(0)
+
+  def widen(x):
+    noise = rng.normal(size=(x.shape[0], margin, 2, x.shape[2]))
+    before, after = jnp.moveaxis(jnp.asarray(junk * noise, jnp.float32), 2, 0)
+    return jnp.concatenate([before, x, after], axis=1)
+
+  sides = (jax.tree.map(widen, clip) for clip in (pairs.first, pairs.second))
+  return pairs.replace(**dict(zip(('first', 'second'), sides, strict=True)))
 
 
 def world(seed=0, skip=(2, 19)):
@@ -190,6 +207,57 @@ def test_supervised_norm_is_that_of_the_fit_on_the_same_pairs():
   np.testing.assert_allclose(metrics['supervised_gradient_norm'], want, rtol=1e-4)
   assert int(metrics['meta_labels']) == 10
   assert 0 <= float(metrics['meta_accuracy']) <= 1
+
+
+@pytest.mark.parametrize('junk', [7.0, np.nan])
+def test_margins_that_nobody_judged_have_no_part_in_the_outer_step(junk):
+  reward, *rest, pairs = world()
+  meta = meta_of().init(reward)
+  plain = take(step_of(), meta, (reward, *rest, pairs))
+  wide = (reward, *rest, with_margins(pairs, 2, junk))
+  for got, want in zip(
+    jax.tree.leaves(take(step_of(margin=2), meta, wide)),
+    jax.tree.leaves(plain),
+    strict=True,
+  ):
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)
+  assert float(plain[2]['meta_gradient_norm']) > 0
+  # With the margins left on, both losses would be of the junk.
+  _, _, uncut = take(step_of(), meta, wide)
+  for name in ('meta_gradient_norm', 'supervised_gradient_norm'):
+    assert not np.isclose(uncut[name], plain[2][name], rtol=1e-3)
+
+
+def test_ratings_are_never_stored_with_margins():
+  reward, *rest = world()
+  wide = (*rest[:-1], with_margins(rest[-1], 2, np.nan))
+  both = {'ratings': True, 'pairs': True}
+  meta = meta_of(**both).init(reward)
+  _, new, metrics = step_of(**both, margin=2)(KEY, meta, reward, *wide)
+  _, want, plain = step_of(**both)(KEY, meta, reward, *rest)
+  chex.assert_trees_all_close(new.params, want.params, rtol=1e-5, atol=1e-7)
+  np.testing.assert_allclose(metrics['meta_loss'], plain['meta_loss'], rtol=1e-5)
+
+
+def test_each_kind_guides_by_as_many_labels_as_its_own_session_has():
+  reward, *rest = world()
+  both = {'ratings': True, 'pairs': True, 'measure_supervised': False}
+  for own, batch, want in ((None, 0, 20), (4, 0, 14), (25, 0, 28), (4, 6, 12)):
+    kwargs = both | {'session_ratings': own, 'outer_batch_size': batch}
+    meta = meta_of(**kwargs)
+    _, _, metrics = step_of(**kwargs)(KEY, meta.init(reward), reward, *rest)
+    assert int(metrics['meta_labels']) == want
+  # The last four: what was rated before has no part in it.
+  ratings = rest[-2]
+  recent = [i for i in range(20) if i not in (2, 19)][-4:]
+  older = jnp.asarray([i for i in range(20) if i not in recent])
+  changed = ratings.replace(rating=ratings.rating.at[older].set(0))
+  kwargs = both | {'session_ratings': 4}
+  step, meta = step_of(**kwargs), meta_of(**kwargs).init(reward)
+  one, other = (
+    step(KEY, meta, reward, *rest[:-2], r, rest[-1])[1] for r in (ratings, changed)
+  )
+  assert equal(one, other)
 
 
 def test_autodiff_takes_the_same_step_on_both_kinds_of_label():
