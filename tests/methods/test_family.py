@@ -49,7 +49,7 @@ KL = {
     'jitter': 0.1,
     'min_segments': 4,
     'gradient_budget': 0.5,
-    'saturation_limit': 0.6,
+    'saturation_limit': 0.4,
     'weights': 'reversed',
   },
 }
