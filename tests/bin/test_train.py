@@ -60,7 +60,7 @@ def test_a_run_leaves_everything_and_its_flags_repeat_it(tmp_path, capsys):
     (['--method=rbl'], '--method=rbl is unknown; did you mean rbrl?'),
     (['--ppo_num_env=4'], 'did you mean --ppo_num_envs?'),
     (['--preset=logged'], '--preset=logged is unknown'),
-    (['--total_env_steps=100000'], 'try 96000'),
+    (['--total_env_steps=100000'], 'try --total_env_steps=96000'),
     (['--ppo_minibatch_size=96'], '--ppo_minibatch_size=96 must divide'),
     (['--kl_weights=geometri'], 'did you mean geometric'),
   ],
