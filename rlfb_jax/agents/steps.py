@@ -76,8 +76,8 @@ def guarded_step(
   _, moved = adam.moments.update(grads, optimizer)
   moved = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, optimizer)
   # The step is taken from the moments as they are now. Left to itself the compiler
-  # computes it from the old ones, which it must then copy before it overwrites them:
-  # in loops of small updates a twentieth of the time.
+  # computes it from the old ones, which it must then copy before it overwrites them: a
+  # twentieth of SAC's update at 256 x 2 on two cores, a hundredth at 1024 x 2.
   moved = jax.lax.optimization_barrier(moved)
   mean = optax.tree.bias_correction(moved.mu, adam.beta1, moved.count)
   square = optax.tree.bias_correction(moved.nu, adam.beta2, moved.count)

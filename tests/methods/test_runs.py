@@ -130,7 +130,7 @@ def test_listeners_hear_every_chunk_and_evaluation_has_its_own_stream():
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'run': {'total_env_steps': 1000}}, 'try 960'),
+    ({'run': {'total_env_steps': 1000}}, 'try --total_env_steps=960'),
     ({'feedback': {'segment_steps': 11}}, 'segment_steps=11'),
     ({'feedback': {'pretrain_steps': 9999}}, 'total_env_steps=1280'),
   ],
