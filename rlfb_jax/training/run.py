@@ -4,7 +4,6 @@ Where a run stops, `train_run` goes on from the last checkpoint when called agai
 """
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +15,6 @@ from rlfb_jax import methods
 from rlfb_jax.envs.base import Environment
 from rlfb_jax.envs.make import make as make_env
 from rlfb_jax.methods.algorithm import Algorithm
-from rlfb_jax.physics.config import PhysicsOptions
 from rlfb_jax.training import (
   export,
   hosts,
@@ -46,8 +44,7 @@ class Finished(NamedTuple):
 
 def make_environment(config: methods.Config) -> Environment:
   """The environment that the configuration names."""
-  names = [field.name for field in dataclasses.fields(PhysicsOptions)]
-  return make_env(config.run.task, **{n: getattr(config.run, n) for n in names})
+  return make_env(config.run.task, **config.run.engine_settings())
 
 
 def prepare(config: methods.Config) -> Environment:
