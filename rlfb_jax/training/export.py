@@ -47,9 +47,9 @@ class Policy:
   """
 
   task: str
-  mean: np.ndarray
-  scale: np.ndarray
-  layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+  mean: np.ndarray = dataclasses.field(repr=False)
+  scale: np.ndarray = dataclasses.field(repr=False)
+  layers: tuple[tuple[np.ndarray, np.ndarray], ...] = dataclasses.field(repr=False)
   clip: float
   activation: str = 'tanh'
 

@@ -112,3 +112,7 @@ def test_a_newer_format_is_refused(tmp_path, policy):
   (tmp_path / 'policy.json').write_text(json.dumps(info))
   with pytest.raises(ValueError, match='use a newer rlfb_jax'):
     export.load_policy(tmp_path)
+
+
+def test_a_policy_is_shown_in_one_line(policy):
+  assert repr(policy) == "Policy(task='walker_walk', clip=2.0, activation='tanh')"
