@@ -17,7 +17,7 @@ from rlfb_jax.training.evaluate import Episodes
 from rlfb_jax.training.placement import place_run
 from rlfb_jax.training.progress import tell
 from rlfb_jax.training.q_error import QError
-from rlfb_jax.training.run import Finished, make_environment, plain_rows, train_run
+from rlfb_jax.training.run import Finished, plain_rows, prepare, train_run
 
 # Flags that cannot change a bit of the results; all others must be as they were.
 FREE = (*HOUSEKEEPING, *HOSTS)
@@ -97,9 +97,10 @@ def begin(
       f'--task={config.run.task} is not the environment given, {env.name}; leave the'
       ' flag out.'
     )
-  hosts.connect(config.run)
   if env is None:
-    env = make_environment(config)
+    env = prepare(config)
+  else:
+    hosts.connect(config.run)
   if config.run.resume:
     return Begun(config, env, start_or_resume(config, env, say=say))
   return Begun(config, env, start(config, env))

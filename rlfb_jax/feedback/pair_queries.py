@@ -3,8 +3,8 @@
 Strategies share one signature, `(key, ensemble_r_hat, candidates, k, asked,
 wanted=None) -> [k]`: indices into the candidates, none twice. `ensemble_r_hat(clip)`
 gives every member's reward of every step, [K, P, H]; `wanted` is explained in
-`queries`. A member's logit is the difference of its sums over
-the two segments, as in the Bradley-Terry loss that trained it.
+`queries`. A member's logit is the difference of its sums over the two segments, as in
+the Bradley-Terry loss that trained it.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,7 +41,9 @@ class Asked(NamedTuple):
   mask: jax.Array
 
 
-PairStrategy = Callable[..., jax.Array]
+PairStrategy = Callable[
+  [Key, EnsembleReward, Candidates, int, Asked, Wanted], jax.Array
+]
 Score = Callable[[jax.Array], jax.Array]
 
 
@@ -92,39 +94,12 @@ def uniform(
   return any_of(key, candidates.size, k)
 
 
-def _by_score(score: Score) -> PairStrategy:
-  def choose(
-    key: Key,
-    ensemble_r_hat: EnsembleReward,
-    candidates: Candidates,
-    k: int,
-    asked: Asked,
-    wanted: Wanted = None,
-  ) -> jax.Array:
-    del key, asked
-    check_enough(candidates.size, k)
-    scores = score(member_logits(ensemble_r_hat, candidates))
-    return highest(scores, k, eligible(candidates.size, k, wanted))
+def _choosing(score: Score | None = None, *, spread: bool = False) -> PairStrategy:
+  """The highest scores, or pairs unlike those asked about before and each other.
 
-  return choose
+  With both, k-center chooses from the better half.
+  """
 
-
-def k_center(
-  key: Key,
-  ensemble_r_hat: EnsembleReward,
-  candidates: Candidates,
-  k: int,
-  asked: Asked,
-  wanted: Wanted = None,
-) -> jax.Array:
-  """Pairs unlike those asked about before and unlike each other, [k] int32."""
-  del key, ensemble_r_hat
-  check_enough(candidates.size, k)
-  count = eligible(candidates.size, k, wanted)
-  return farthest_first(pair_features(candidates), k, *asked, count)
-
-
-def _k_center_among_best(score: Score) -> PairStrategy:
   def choose(
     key: Key,
     ensemble_r_hat: EnsembleReward,
@@ -135,10 +110,13 @@ def _k_center_among_best(score: Score) -> PairStrategy:
   ) -> jax.Array:
     del key
     check_enough(candidates.size, k)
-    scores = score(member_logits(ensemble_r_hat, candidates))
     count = eligible(candidates.size, k, wanted)
-    half = max(k, candidates.size // 2)
-    kept = highest(scores, half, count)
+    if score is None:
+      return farthest_first(pair_features(candidates), k, *asked, count)
+    scores = score(member_logits(ensemble_r_hat, candidates))
+    if not spread:
+      return highest(scores, k, count)
+    kept = highest(scores, max(k, candidates.size // 2), count)
     best = pair_features(jax.tree.map(lambda x: x[kept], candidates))
     least = k if wanted is None else wanted
     return kept[farthest_first(best, k, *asked, jnp.maximum(least, count // 2))]
@@ -149,11 +127,11 @@ def _k_center_among_best(score: Score) -> PairStrategy:
 PAIR_STRATEGIES: Mapping[str, PairStrategy] = MappingProxyType(
   {
     'uniform': uniform,
-    'disagreement': _by_score(disagreement_score),
-    'entropy': _by_score(entropy_score),
-    'kcenter': k_center,
-    'kcenter_disagreement': _k_center_among_best(disagreement_score),
-    'kcenter_entropy': _k_center_among_best(entropy_score),
+    'disagreement': _choosing(disagreement_score),
+    'entropy': _choosing(entropy_score),
+    'kcenter': _choosing(spread=True),
+    'kcenter_disagreement': _choosing(disagreement_score, spread=True),
+    'kcenter_entropy': _choosing(entropy_score, spread=True),
     # Hu et al. 2024 (QPA): what matters is where the candidates come from.
     'near_on_policy': uniform,
   }

@@ -20,8 +20,8 @@ from rlfb_jax.core.types import Key
 from rlfb_jax.feedback.clips import Clip
 
 EnsembleReward = Callable[[Clip], jax.Array]
-QueryStrategy = Callable[..., jax.Array]
 Wanted = jax.Array | int | None
+QueryStrategy = Callable[[Key, EnsembleReward, Clip, int, Wanted], jax.Array]
 
 SPREAD_FLOOR = 1e-6
 # Strategies that take any of the candidates: more than are asked about are no use.

@@ -1,12 +1,8 @@
-"""When to ask for labels, and for how many."""
+"""When to ask for labels, and for how many. Plain Python, between chunks."""
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
 
 from rlfb_jax.core.config import Options, option
 from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES
@@ -187,17 +183,3 @@ def label_schedule(
       f'asked for at {at} steps; try {at + chunk_env_steps} or more.'
     )
   return tuple(sessions)
-
-
-def labels_due(sessions: Sequence[Session], env_steps: jax.Array) -> jax.Array:
-  """Labels that the session at `env_steps` asks for, [] int32, within a program.
-
-  Between two sessions those of the earlier one, before the first those of the first.
-
-  Args:
-    sessions: of `label_schedule`.
-    env_steps: environment steps over all environments, [] int32.
-  """
-  begun = jnp.array([session.env_steps for session in sessions]) <= env_steps
-  sizes = jnp.array([session.num_labels for session in sessions], jnp.int32)
-  return sizes[jnp.maximum(jnp.sum(begun) - 1, 0)]

@@ -70,9 +70,9 @@ class Session(NamedTuple):
   """The three steps of a feedback session, each pure and compiled.
 
   Attributes:
-    propose: `(state, strategies) -> (state, queries, teach_key)`; `strategies` is
-      the request's, static, and `teach_key` a key, or a key with what else the teacher
-      needs.
+    propose: `(state, strategies, wanted) -> (state, queries, teach_key)`; `strategies`,
+      static, and `wanted` are the request's, and `teach_key` is a key, or a key with
+      what else the teacher needs.
     teach: `(queries, teach_key) -> answers`; the scripted teacher, the only reader of
       the environment's reward among the functions that learning depends on.
     absorb: `(state, queries, answers, wanted) -> (state, metrics)`; `wanted` is the

@@ -246,9 +246,11 @@ def _session(member: Callable[[Values], Session]) -> Session:
   """The teacher sees no state: it gets its numbers together with its key."""
 
   def propose(
-    family: FamilyState, strategies: PerKind
+    family: FamilyState, strategies: PerKind, wanted: PerKind
   ) -> tuple[FamilyState, Any, tuple[Values, Key]]:
-    state, queries, key = member(family.values).propose(family.state, strategies)
+    state, queries, key = member(family.values).propose(
+      family.state, strategies, wanted
+    )
     return family.replace(state=state), queries, (family.values, key)
 
   def teach(queries: Any, values_and_key: tuple[Values, Key]) -> Any:

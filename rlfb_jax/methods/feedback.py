@@ -17,7 +17,6 @@ from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.feedback.archive import Archive
 from rlfb_jax.feedback.clips import Clip
 from rlfb_jax.feedback.rows import usable_labels
-from rlfb_jax.feedback.schedule import labels_due
 from rlfb_jax.methods.algorithm import PerKind, Request
 from rlfb_jax.methods.collect import Experience
 from rlfb_jax.methods.parts import Feedback
@@ -135,24 +134,24 @@ def make_feedback(
   def r_hat(state: FeedbackState, obs: jax.Array, action: jax.Array) -> jax.Array:
     return reward_model.r_hat(state.reward_model, obs, action)
 
-  def propose(state: FeedbackState, key: Key, strategies: PerKind) -> PerKind:
+  def propose(
+    state: FeedbackState, key: Key, strategies: PerKind, wanted: PerKind
+  ) -> PerKind:
     def of_clip(clip: Clip) -> jax.Array:
       return members(state, clip.obs, clip.action)
 
     return PerKind(
       *(
-        kind.propose(
-          state.archive,
-          of_clip,
-          store,
-          k,
-          strategy,
-          labels_due(kind.sessions, state.env_steps),
-        )
+        kind.propose(state.archive, of_clip, store, k, strategy, number)
         if kind is not None and strategy
         else None
-        for kind, store, strategy, k in zip(
-          questions, state.answers, strategies, jax.random.split(key), strict=True
+        for kind, store, strategy, number, k in zip(
+          questions,
+          state.answers,
+          strategies,
+          wanted,
+          jax.random.split(key),
+          strict=True,
         )
       )
     )

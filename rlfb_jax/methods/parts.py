@@ -39,7 +39,8 @@ class Feedback(NamedTuple):
     reward: `(state, obs, action) -> [...]`, both in one.
     r_hat: `(state, obs, action) -> [...]`, the learned reward without what a method
       may add to the pay: what classes of behaviour are told by.
-    propose: `(state, key, strategies) -> queries`; `strategies` is the request's.
+    propose: `(state, key, strategies, wanted) -> queries`; the last two are the
+      request's.
     teach: `(queries, key) -> answers`, the scripted teacher.
     absorb: `(state, key, queries, answers, wanted) -> (state, metrics)`; `wanted`
       is the request's.
@@ -58,7 +59,7 @@ class Feedback(NamedTuple):
   pay_width: int
   reward: Callable[[Any, jax.Array, jax.Array], jax.Array]
   r_hat: Callable[[Any, jax.Array, jax.Array], jax.Array]
-  propose: Callable[[Any, Key, PerKind], Any]
+  propose: Callable[[Any, Key, PerKind, PerKind], Any]
   teach: Callable[[Any, Key], Any]
   absorb: Callable[..., tuple[Any, Metrics]]
   context: Callable[[Any], Any]
@@ -69,12 +70,12 @@ class Feedback(NamedTuple):
 
 def make_propose(
   feedback: Feedback,
-) -> Callable[[Any, PerKind], tuple[Any, Any, Key]]:
+) -> Callable[[Any, PerKind, PerKind], tuple[Any, Any, Key]]:
   """`Session.propose` on a run's state, which has a `key` and a `feedback`."""
 
-  def propose(state: Any, strategies: PerKind) -> tuple[Any, Any, Key]:
+  def propose(state: Any, strategies: PerKind, wanted: PerKind) -> tuple[Any, Any, Key]:
     key, propose_key, teach_key = jax.random.split(state.key, 3)
-    queries = feedback.propose(state.feedback, propose_key, strategies)
+    queries = feedback.propose(state.feedback, propose_key, strategies, wanted)
     return state.replace(key=key), queries, teach_key
 
   return propose

@@ -78,15 +78,15 @@ def _here() -> _Makers:
 
   def make_session(session: Session) -> Callable[..., Any]:
     @functools.partial(jax.jit, donate_argnums=0, static_argnums=1)
-    def propose(state: Any, strategies: PerKind) -> tuple[Any, Any]:
-      return jax.vmap(lambda s: _propose(session, strategies, s))(state)
+    def propose(state: Any, strategies: PerKind, wanted: PerKind) -> tuple[Any, Any]:
+      return jax.vmap(lambda s: _propose(session, strategies, s, wanted))(state)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def learn(state: Any, asked: Any, wanted: PerKind) -> tuple[Any, Metrics]:
       return jax.vmap(lambda s, a: _learn(session, (s, a), wanted))(state, asked)
 
     def run(state: Any, wanted: PerKind, strategies: PerKind) -> tuple[Any, Metrics]:
-      return learn(*propose(state, strategies), wanted)
+      return learn(*propose(state, strategies, wanted), wanted)
 
     return run
 
@@ -142,7 +142,7 @@ def _spread(placement: Placement) -> _Makers:
     )
 
     def run(state: Any, wanted: PerKind, strategies: PerKind) -> tuple[Any, Metrics]:
-      return learn(*propose(strategies)(state), wanted)
+      return learn(*propose(strategies)(state, wanted), wanted)
 
     return run
 
@@ -207,9 +207,11 @@ class _Program:
 # does not.
 
 
-def _propose(session: Session, strategies: PerKind, state: Any) -> tuple[Any, Any]:
+def _propose(
+  session: Session, strategies: PerKind, state: Any, wanted: PerKind
+) -> tuple[Any, Any]:
   """A new state, and what shall be asked with the teacher's key."""
-  state, queries, teach_key = session.propose(state, strategies)
+  state, queries, teach_key = session.propose(state, strategies, wanted)
   return state, (queries, teach_key)
 
 

@@ -1,5 +1,3 @@
-import jax
-import jax.numpy as jnp
 import pytest
 
 from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES
@@ -7,7 +5,6 @@ from rlfb_jax.feedback.schedule import (
   PairOptions,
   ScheduleOptions,
   label_schedule,
-  labels_due,
 )
 
 
@@ -17,18 +14,6 @@ def test_last_session_is_shrunk_to_the_budget():
     options, total_env_steps=10**6, chunk_env_steps=16_000, episode_env_steps=32_000
   )
   assert [s.num_labels for s in sessions] == [100, 100, 50]
-
-
-def test_a_program_knows_how_many_labels_are_due():
-  options = ScheduleOptions(label_budget=250, labels_per_session=100)
-  sessions = label_schedule(
-    options, total_env_steps=10**6, chunk_env_steps=16_000, episode_env_steps=32_000
-  )
-  due = jax.jit(lambda env_steps: labels_due(sessions, env_steps))
-  for session in sessions:
-    assert int(due(jnp.int32(session.env_steps))) == session.num_labels
-    assert int(due(jnp.int32(session.env_steps + 1))) == session.num_labels
-  assert int(due(jnp.int32(0))) == 100
 
 
 def test_steps_round_up_to_whole_chunks():

@@ -46,7 +46,9 @@ def asked(method, **kl):
   @jax.jit
   def begin(key):
     state, _ = algorithm.chunks['random'](algorithm.init(key))
-    state, queries, key = algorithm.session.propose(state, request.strategies)
+    state, queries, key = algorithm.session.propose(
+      state, request.strategies, request.wanted
+    )
     answers = algorithm.session.teach(queries, key)
     return algorithm.session.absorb(state, queries, answers, request.wanted)[0]
 

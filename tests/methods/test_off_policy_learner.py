@@ -46,7 +46,9 @@ def states(method):
   request = algorithm.request(160)
 
   def session(state):
-    state, queries, key = algorithm.session.propose(state, request.strategies)
+    state, queries, key = algorithm.session.propose(
+      state, request.strategies, request.wanted
+    )
     answers = algorithm.session.teach(queries, key)
     return algorithm.session.absorb(state, queries, answers, request.wanted)
 

@@ -199,8 +199,8 @@ def test_people_are_proposed_to_as_many_as_are_due(kind):
   state = feedback.init(KEY)
   strategies = PerKind(**{name: 'uniform' * (name == kind) for name in each})
   for session in SESSIONS:
-    now = state.replace(env_steps=jnp.int32(session.env_steps))
-    asked = feedback.propose(now, KEY, strategies)
+    wanted = feedback.request(session.env_steps).wanted
+    asked = feedback.propose(state, KEY, strategies, wanted)
     assert int(getattr(asked, kind)) == session.num_labels
 
 

@@ -97,6 +97,8 @@ def full():
 def test_a_full_disk_keeps_people_from_hearing_and_no_run_from_its_end(
   full, monkeypatch, terminal
 ):
+  with pytest.raises(OSError, match='No space left'):
+    print('text', file=full, flush=True)
   monkeypatch.setattr(full, 'isatty', lambda: terminal, raising=False)
   progress, clock = _progress(full)
   for steps in (500, 1000):

@@ -189,10 +189,10 @@ def update(
     shuffled = jax.tree.map(lambda x: x[order].reshape(*shape, *x.shape[1:]), batch)
     keys = jax.random.split(term_key, total // group)
     params, optimizer, signal = carry
-    if signal is not None:
-      signal = next_pass(signal)
-    carry = params, optimizer, signal
-    carry, metrics = jax.lax.scan(group_step, carry, (keys, shuffled))
+    signal = None if signal is None else next_pass(signal)
+    carry, metrics = jax.lax.scan(
+      group_step, (params, optimizer, signal), (keys, shuffled)
+    )
     return carry, losses.mean_metrics(metrics)
 
   # The RL gradient alone, averaged over about one epoch: the regulariser is held to
