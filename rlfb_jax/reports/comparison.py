@@ -36,6 +36,7 @@ class Cell:
     final: mean true return of training episodes over the last tenth, [S]; see
       `final_scores`.
     evaluation: mean true return of deterministic episodes at the end, [S], or None.
+    success: share of them that had it, [S]; None where the task does not tell.
     seconds_per_run: wall time until each line, [T], see `_seconds_per_run`; or None.
     records: where it comes from.
   """
@@ -44,6 +45,7 @@ class Cell:
   columns: Mapping[str, np.ndarray]
   final: np.ndarray
   evaluation: np.ndarray | None
+  success: np.ndarray | None
   seconds_per_run: np.ndarray | None
   records: tuple[Record, ...]
 
@@ -253,19 +255,23 @@ def _cell(name: str, records: Sequence[Record]) -> tuple[Cell | None, list[str]]
           f'{name}: seed {seed} left out {int(count)} updates whose gradient was not '
           'finite; it counts, but read it with care.'
         )
-  evaluations = [record.evaluation for record, _ in kept]
-  evaluation = None
-  if all(e is not None for e in evaluations):
-    parts = [e[f].mean(1) for e, (_, f) in zip(evaluations, kept, strict=True)]  # type: ignore[index]
-    evaluation = np.concatenate(parts)[known]
   return Cell(
     seeds=tuple(seed for seed, fine in zip(seeds, known, strict=True) if fine),
     columns={n: v[:, known] if v.ndim > 1 else v for n, v in columns.items()},
     final=final[known],
-    evaluation=evaluation,
+    evaluation=_mean_episode([(r.evaluation, f) for r, f in kept], known),
+    success=_mean_episode([(r.success, f) for r, f in kept], known),
     seconds_per_run=_seconds_per_run(kept, lines),
     records=tuple(record for record, _ in kept),
   ), said
+
+
+def _mean_episode(
+  parts: Sequence[tuple[np.ndarray | None, Sequence[int]]], known: np.ndarray
+) -> np.ndarray | None:
+  """Each seed's mean over its episodes, [S]; None where a record has none."""
+  means = [each[chosen].mean(1) for each, chosen in parts if each is not None]
+  return np.concatenate(means)[known] if len(means) == len(parts) else None
 
 
 def _seconds_per_run(

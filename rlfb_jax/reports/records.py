@@ -28,6 +28,7 @@ class Record:
     seeds: number of each seed, [S].
     columns: metric -> [T, S, ...]; `env_steps` is [T].
     evaluation: true returns of deterministic episodes, [S, episodes], or None.
+    success: whether they had it, likewise; None where the task does not tell.
     manifest: what it was made with.
     seconds: wall time of the whole program, or None.
     program_rows: runs that the program computed side by side, P; those of other
@@ -42,6 +43,7 @@ class Record:
   seeds: tuple[int, ...]
   columns: Mapping[str, np.ndarray]
   evaluation: np.ndarray | None
+  success: np.ndarray | None
   manifest: Mapping[str, Any]
   seconds: float | None
   program_rows: int
@@ -130,9 +132,9 @@ def read_run(root: pathlib.Path) -> list[Record]:
       f'{root.name} is not complete: it is at {reached:,}{end} steps '
       f'(seeds {numbers([row.seed for row in rows])}).'
     )
-  evaluation = None
+  evaluation = success = None
   try:
-    evaluation = _evaluation(run, flags, len(rows))
+    evaluation, success = _evaluation(run, flags, len(rows))
   except ValueError as error:
     problems.append(f'The evaluation of {root.name} is left out: {error}')
   records = []
@@ -150,6 +152,7 @@ def read_run(root: pathlib.Path) -> list[Record]:
           for name, values in columns.items()
         },
         evaluation=None if evaluation is None else evaluation[chosen],
+        success=None if success is None else success[chosen],
         manifest=manifest,
         seconds=None if finished is None else finished.get('seconds'),
         program_rows=len(rows),
@@ -187,18 +190,23 @@ def _of_rows(
 
 def _evaluation(
   run: run_dir.RunDir, flags: Mapping[str, str], num_rows: int
-) -> np.ndarray | None:
-  """Deterministic episodes at the end, [S, episodes], or None.
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+  """Returns of deterministic episodes at the end and their success, [S, episodes].
+
+  Either is None where it is not told.
 
   Raises:
     ValueError: if what lies there is not the run's own.
   """
   folder = run.root / 'report'
   if not (folder / returns.FILE).is_file():
-    return None
+    return None, None
   record = returns.read_own(folder, flags.get('task', ''), int(flags.get('seed', 0)))
   found = np.asarray(record['returns'], float)
-  return found if found.ndim == 2 and len(found) == num_rows else None
+  if found.ndim != 2 or len(found) != num_rows:
+    return None, None
+  success = record.get('success')
+  return found, None if success is None else np.asarray(success, float)
 
 
 def read_curves(path: pathlib.Path) -> list[Record]:
@@ -230,6 +238,7 @@ def read_curves(path: pathlib.Path) -> list[Record]:
       seeds=tuple(range(first, first + num_seeds)),
       columns=columns,
       evaluation=None if evaluation is None else np.asarray(evaluation, float),
+      success=None,
       manifest={**found.get('manifest', {}), 'command': [found.get('command', '')]},
       seconds=seconds,
       program_rows=num_seeds,  # An arm is a program.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rlfb_jax.reports import panels, statistics
-from rlfb_jax.reports.comparison import Comparison
+from rlfb_jax.reports.comparison import Cell, Comparison
 from rlfb_jax.reports.records import numbers
 from rlfb_jax.training.intervals import mean_interval
 
@@ -34,6 +34,8 @@ class Table(NamedTuple):
 
 def final_scores(c: Comparison) -> Table:
   """Final scores of every arm on every task."""
+  # Most tasks tell no success, and then nobody wants a column of nothing.
+  told = _tells_success(c)
   rows = []
   for task in c.tasks:
     for arm, cell in c.on(task).items():
@@ -49,6 +51,7 @@ def final_scores(c: Comparison) -> Table:
           _mean(cell.final),
           panels.text_of(found),
           evaluation,
+          *([_success(cell)] if told else []),
           '' if scale is None else f'{cell.final.mean() / scale:.2f}',
         )
       )
@@ -57,7 +60,9 @@ def final_scores(c: Comparison) -> Table:
     'Final scores',
     'True return of training episodes over the last tenth of the steps: mean with 95 %'
     ' Student interval, and interquartile mean with 95 % bootstrap interval.'
-    f' Evaluation: deterministic episodes at the end. {_what_shares_are(c)}',
+    f' Evaluation: deterministic episodes at the end'
+    f'{", success the share of them that had it" if told else ""}.'
+    f' {_what_shares_are(c)}',
     (
       'task',
       'arm',
@@ -66,10 +71,19 @@ def final_scores(c: Comparison) -> Table:
       'mean',
       'interquartile mean',
       'evaluation',
+      *(['success'] if told else []),
       'share',
     ),
     rows,
   )
+
+
+def _tells_success(c: Comparison) -> bool:
+  return any(cell.success is not None for cell in c.cells.values())
+
+
+def _success(cell: Cell) -> str:
+  return '' if cell.success is None else _mean(cell.success)
 
 
 def _what_shares_are(c: Comparison) -> str:
@@ -123,11 +137,15 @@ def seeds_csv(c: Comparison) -> str:
   for task in c.tasks:
     for arm, cell in c.on(task).items():
       nothing = np.full(len(cell.seeds), np.nan)
-      evaluation = nothing if cell.evaluation is None else cell.evaluation
-      for seed, final, e in zip(cell.seeds, cell.final, evaluation, strict=True):
-        shown = '' if np.isnan(e) else f'{e:.6g}'
-        rows.append((task, arm, str(seed), f'{final:.6g}', shown))
-  return _csv(('task', 'arm', 'seed', 'training_return', 'evaluation_return'), rows)
+      columns = [
+        nothing if values is None else values
+        for values in (cell.final, cell.evaluation, cell.success)
+      ]
+      for seed, *values in zip(cell.seeds, *columns, strict=True):
+        shown = ['' if np.isnan(v) else f'{v:.6g}' for v in values]
+        rows.append((task, arm, str(seed), *shown))
+  head = ('task', 'arm', 'seed', 'training_return')
+  return _csv((*head, 'evaluation_return', 'evaluation_success'), rows)
 
 
 def curves_csv(c: Comparison) -> str:

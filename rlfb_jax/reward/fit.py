@@ -68,7 +68,7 @@ def _metrics(sources: dict[str, Source], session: Session) -> Metrics:
   metrics: Metrics = {}
   names = list(sources)
   total, labels = jnp.zeros(()), jnp.zeros((), jnp.int32)
-  accuracies, present = [], []
+  accuracies, told = [], []
   for s, (name, source) in enumerate(sources.items()):
     loss = _mean_loss(session, s)
     total += source.weight * loss
@@ -80,7 +80,7 @@ def _metrics(sources: dict[str, Source], session: Session) -> Metrics:
     count = jnp.sum(source.usable, dtype=jnp.int32)
     labels += count
     accuracies.append(session.accuracy[s])
-    present.append(source.num_batches > 0)
+    told.append(jnp.any(session.tally.counted[:, s] > 0))
     if names != ['rating']:
       metrics |= {
         f'{name}_loss': loss,
@@ -89,7 +89,7 @@ def _metrics(sources: dict[str, Source], session: Session) -> Metrics:
       }
   return metrics | {
     'reward_loss': total,
-    'reward_accuracy': mean_where(jnp.stack(accuracies), jnp.stack(present)),
+    'reward_accuracy': mean_where(jnp.stack(accuracies), jnp.stack(told)),
     'reward_passes': session.passes,
     'reward_labels': labels,
     'reward_skipped': jnp.sum(session.skipped),
@@ -114,12 +114,13 @@ def make_fit(
   be predicted well enough for the session to stop.
 
   Metrics, over all members: `reward_loss` (weighted sum of the sources' means in the
-  last pass), `reward_accuracy` (last pass, mean over kinds of label),
-  `reward_passes`, `reward_labels`, `reward_skipped` and `reward_non_finite`
-  (minibatches in the session), all []; with ratings `class_counts` [n]; with pairs
-  also `preference_loss`, `preference_accuracy` and `preference_labels`, with both the
-  same for `rating`; with SURF `unlabelled_loss` and `pseudo_label_share`, the
-  share of unlabelled pairs visited that got a pseudo-label.
+  last pass), `reward_accuracy` (last pass, mean over kinds of label of which any could
+  be told right or wrong, as equal pairs cannot), `reward_passes`, `reward_labels`,
+  `reward_skipped` and `reward_non_finite` (minibatches in the session), all []; with
+  ratings `class_counts` [n]; with pairs also `preference_loss`, `preference_accuracy`
+  and `preference_labels`, with both the same for `rating`; with SURF `unlabelled_loss`
+  and `pseudo_label_share`, the share of unlabelled pairs visited that got a
+  pseudo-label.
 
   Args:
     options: of the ensemble and its training.

@@ -90,7 +90,8 @@ class Session(NamedTuple):
     steps: likewise, [K] int32.
     non_finite: likewise, [K] int32.
     passes: [] int32.
-    accuracy: of each source in the last pass, mean over members, [S].
+    accuracy: of each source in the last pass, mean over members that could be told
+      right or wrong, 0 if none could, [S].
     running: whether another pass is worth it, [] bool.
   """
 
@@ -244,7 +245,7 @@ def train(
     params, opt_state, tally = map_members(member, s.params, s.opt_state, keys)
     taught = tally.batches > 0
     each = tally.correct / jnp.maximum(tally.counted, 1.0)
-    accuracy = mean_where(each, taught, axis=0)
+    accuracy = mean_where(each, tally.counted > 0, axis=0)
     open_ = graded & jnp.any(taught, axis=0) & (accuracy <= options.stop_accuracy)
     return Session(
       params=params,

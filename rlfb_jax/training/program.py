@@ -128,7 +128,7 @@ def _spread(placement: Placement) -> _Makers:
     def propose(strategies: PerKind) -> Callable[..., Any]:
       return _Program(
         placement.map(functools.partial(_propose, session, strategies)),
-        lambda state: (placement.state(state), placement.rows),
+        lambda state, *_: (placement.state(state), placement.rows),
         donates=True,
       )
 

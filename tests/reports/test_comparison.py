@@ -199,6 +199,31 @@ def test_an_unfinished_run_of_the_published_length_is_named(tmp_path, flags, len
   assert said == f'a is not complete: it is at 1,000{length} steps (seeds 0-2).'
 
 
+def test_success_is_a_column_where_a_task_tells_it(tmp_path):
+  told = write_run(tmp_path / 'a', task='mine') / 'report' / returns.FILE
+  write_run(tmp_path / 'b')
+  found, success = np.full((3, 2), 7.0), np.array([[1, 1], [0, 1], [0, 0]], bool)
+  returns.save(told, 'mine', 0, Episodes(found))
+  c = compare(tmp_path)
+  assert 'success' not in tables.final_scores(c).head
+  assert 'success' not in tables.final_scores(c).says
+  returns.save(told, 'mine', 0, Episodes(found, success))
+  c = compare(tmp_path)
+  np.testing.assert_array_equal(c.cells['mine', 'rbrl'].success, [1, 0.5, 0])
+  table = tables.final_scores(c)
+  at = table.head.index('success')
+  column = {row[0]: row[at] for row in table.rows}
+  assert column['walker_walk'] == ''
+  assert column['mine'].startswith('0.50 ±')
+  head, *lines = tables.seeds_csv(c).splitlines()
+  assert head.endswith('evaluation_return,evaluation_success')
+  assert [line.split(',')[-2:] for line in lines if 'mine' in line] == [
+    ['7', '1'],
+    ['7', '0.5'],
+    ['7', '0'],
+  ]
+
+
 def test_an_evaluation_of_another_task_is_left_out_and_named(tmp_path):
   run = write_run(tmp_path / 'a')
   path = run / 'report' / returns.FILE

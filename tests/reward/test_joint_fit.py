@@ -239,6 +239,12 @@ def test_joint_session_matches_float64_while_the_shorter_store_wraps_round():
   assert int(metrics['reward_labels']) == 37
   np.testing.assert_allclose(metrics['reward_accuracy'], metrics['preference_accuracy'])
   np.testing.assert_array_equal(new.num_updates, [6] * 3)
+  # Equal pairs are learned from, and nothing about them is right or wrong.
+  equals = compared(20, label=np.full(20, 0.5))
+  taught, metrics = fit(KEY, state, ratings, equals, None)
+  assert not equal(taught.params, fit(KEY, state, ratings, pairs, None)[0].params)
+  assert float(metrics['rating_accuracy']) > 0
+  np.testing.assert_allclose(metrics['reward_accuracy'], metrics['rating_accuracy'])
   same, metrics = fit(KEY, state, rated(1, skip=(0,)), compared(1, skip=(0,)), None)
   assert equal(same, state)
   assert int(metrics['reward_passes']) == 0
