@@ -45,7 +45,8 @@ class OffPolicyAgent(NamedTuple):
       by the target networks, for the present policy; no gradient passes it and no
       mask is applied.
     q_values: `(critic_params, obs [..., ds], action [..., da]) -> [C, ...]`, one
-      value a critic; differentiable forwards and backwards.
+      value a critic; differentiable backwards, also twice, but not forwards
+      (`core.networks.product` has a VJP of its own).
     critic_params: `state -> params` of the critics that learn, for `q_values`.
     learn: `(state, batch, targets [B], key, step [] int32, regulariser | None) ->
       (state, metrics)`: one gradient step of critics, actor and temperature, and of

@@ -18,7 +18,8 @@ class Regulariser(NamedTuple):
       how far the policy has moved from the one that collected the data, in nats.
       `signal_norm` [] is the norm of the RL gradient without its minibatch noise
       (`gradient_signal`); without it, that of `rl_grads` has to serve.
-    refresh_every: gradient steps that share one evaluation of the term. The
+    refresh_every: gradient steps that share one evaluation of the term; PPO takes the
+      largest divisor of the minibatches of an epoch that is not above it. The
       parameters move little between two steps, the term costs several of them.
   """
 

@@ -42,7 +42,7 @@ def _sentence(section: str, field: str, config: methods.Config) -> str:
   chosen = ('method', run.method), ('agent', run.agent), ('ask', run.ask)
   method = ' '.join(f'--{flag}={value}' for flag, value in chosen if value)
   says = f'--{flag_name(section, field)} does nothing with {method},'
-  says += f' {why_not_read(recipe, section)}'
+  says += f' {why_not_read(recipe, section, field)}'
   meant = _meant(section, field, config)
   return f'{says}; did you mean --{meant}?' if meant else f'{says}.'
 

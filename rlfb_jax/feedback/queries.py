@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from rlfb_jax.core.types import Key
 from rlfb_jax.feedback.clips import Clip
 
+# `clip -> what every member says of every step`, [K, B, H].
 EnsembleReward = Callable[[Clip], jax.Array]
 Wanted = jax.Array | int | None
 QueryStrategy = Callable[[Key, EnsembleReward, Clip, int, Wanted], jax.Array]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from rlfb_jax.core.config import Options, is_traced, option
 from rlfb_jax.core.padding import Count, capacity, fill, number
 from rlfb_jax.core.types import Key
-from rlfb_jax.feedback.scripted import beneath_notice, recency_weights
+from rlfb_jax.feedback.scripted import beneath_notice, myopic_return
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,8 @@ class RaterOptions(Options):
   )
   gamma: float = option(
     1.0,
-    'Myopia: the reward j steps before the end of the segment weighs gamma^j.',
+    'Myopia: the reward j steps before the end of the segment weighs gamma^j, over the '
+    'mean of these weights.',
     above=0.0,
     high=1.0,
     sweep=True,
@@ -107,19 +108,6 @@ def bin_return(
   return jnp.sum(reached, axis=-1, dtype=jnp.int32)
 
 
-def perceived_return(env_rewards: jax.Array, gamma: float) -> jax.Array:
-  """What a myopic rater sees, [B, H] -> [B].
-
-  `recency_weights` alone would shrink every return and with it every rating, so they
-  are scaled to sum to H: a constant reward is rated alike at every gamma.
-  """
-  if not is_traced(gamma) and gamma == 1.0:
-    return jnp.sum(env_rewards, axis=-1)
-  horizon = env_rewards.shape[-1]
-  weights = recency_weights(gamma, horizon)
-  return env_rewards @ (weights * (horizon / jnp.sum(weights)))
-
-
 def _wrong_rating(
   key: Key, rating: jax.Array, num_classes: int | jax.Array, kind: str
 ) -> jax.Array:
@@ -157,7 +145,8 @@ def rate(
   skipped = jnp.zeros(plain.shape, bool)
   if is_traced(options.skip) or options.skip > 0:
     skipped = beneath_notice(plain, jnp.asarray(options.skip * mean_segment_return))
-  seen = perceived_return(env_rewards, options.gamma)
+  # Plain weights would shrink every return, and with it every rating.
+  seen = myopic_return(env_rewards, options.gamma, normalise=True)
   if is_traced(options.return_noise) or options.return_noise > 0:
     noise = jax.random.normal(noise_key, seen.shape)
     seen = seen + options.return_noise * max_return * noise

@@ -25,7 +25,8 @@ class Answers(flax.struct.PyTreeNode):
 
   Attributes:
     skipped: the teacher would not say, [C] bool.
-    annotator: who answered, [C] int32; `SCRIPTED` or a person.
+    annotator: who answered, [C] int32; `SCRIPTED` or a person. For the record, as the
+      next two are: nothing is learned from them.
     confidence: in [0, 1], [C] float32.
     env_steps: environment steps of the run when asked, [C] int32.
     asked: queries asked so far, skips and lost ones included, [] int32.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from rlfb_jax.core.config import Options, is_traced, option
 from rlfb_jax.core.types import Key
-from rlfb_jax.feedback.scripted import beneath_notice, recency_weights
+from rlfb_jax.feedback.scripted import beneath_notice, myopic_return
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,14 +75,6 @@ class Preferences(NamedTuple):
   label: jax.Array
   skipped: jax.Array
   returns: jax.Array
-
-
-def myopic_return(env_rewards: jax.Array, gamma: float) -> jax.Array:
-  """sum_j gamma^(H-1-j) r_j, so that the last step weighs 1; [B, H] -> [B]."""
-  if not is_traced(gamma) and gamma == 1.0:
-    return jnp.sum(env_rewards, axis=-1)
-  weights = recency_weights(gamma, env_rewards.shape[-1])
-  return jnp.sum(env_rewards * weights, axis=-1)
 
 
 def prefer(

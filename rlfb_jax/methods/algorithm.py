@@ -73,8 +73,8 @@ class Session(NamedTuple):
     propose: `(state, strategies, wanted) -> (state, queries, teach_key)`; `strategies`,
       static, and `wanted` are the request's, and `teach_key` is a key, or a key with
       what else the teacher needs.
-    teach: `(queries, teach_key) -> answers`; the scripted teacher, the only reader of
-      the environment's reward among the functions that learning depends on.
+    teach: `(queries, teach_key) -> answers`; the scripted teacher, the only one whose
+      answer depends on the environment's reward, which `propose` hands over.
     absorb: `(state, queries, answers, wanted) -> (state, metrics)`; `wanted` is the
       request's: how many of the answers the budget still pays for.
   """

@@ -97,15 +97,14 @@ def _check_gate(config: Config) -> None:
 def _check_parts(config: Config, env: Environment) -> None:
   """Parts that would do nothing, or something else than their name says."""
   recipe, reward = config.recipe, config.reward
-  for kind, other, flag in (
-    (recipe.rates, recipe.compares, 'rating_weight'),
-    (recipe.compares, recipe.rates, 'pair_weight'),
-  ):
-    if kind and not other and not getattr(reward, flag):
-      raise ValueError(
-        f'--reward_{flag}=0 leaves the reward nothing to learn from, as nothing else is'
-        f' asked for; try --reward_{flag}=1.'
-      )
+  asked = {'rating_weight': recipe.rates, 'pair_weight': recipe.compares}
+  weights = {f: getattr(reward, f) for f, is_asked in asked.items() if is_asked}
+  if not any(is_traced(weight) or weight for weight in weights.values()):
+    none = ' and '.join(f'--reward_{flag}=0' for flag in weights)
+    raise ValueError(
+      f'{none} leaves the reward nothing to learn from, as nothing else is asked for;'
+      f' try --reward_{next(iter(weights))}=1.'
+    )
   for kind, timetable, flag in (
     (recipe.rates, config.feedback, 'feedback'),
     (recipe.compares, config.pairs, 'pairs'),

@@ -137,8 +137,9 @@ def make_feedback(
   def propose(
     state: FeedbackState, key: Key, strategies: PerKind, wanted: PerKind
   ) -> PerKind:
+    # As the labels trained them: standardised ones are on no scale of the loss.
     def of_clip(clip: Clip) -> jax.Array:
-      return members(state, clip.obs, clip.action)
+      return reward_model.outputs(state.reward_model, clip.obs, clip.action)
 
     return PerKind(
       *(
@@ -166,6 +167,12 @@ def make_feedback(
       )
     )
 
+  def with_reward_model(state: FeedbackState, model: RewardModelState) -> FeedbackState:
+    state = state.replace(reward_model=model)
+    if repulsion is None:
+      return state
+    return state.replace(boundaries=_boundaries(state, reward_model, num_classes))
+
   def absorb(
     state: FeedbackState, key: Key, queries: PerKind, answers: PerKind, wanted: PerKind
   ) -> tuple[FeedbackState, Metrics]:
@@ -180,11 +187,10 @@ def make_feedback(
         metrics |= told
       stores.append(store)
     model, fitted = fit(fit_key, state.reward_model, *stores)
-    state = state.replace(answers=PerKind(*stores), reward_model=model)
+    state = with_reward_model(state.replace(answers=PerKind(*stores)), model)
     if repulsion is not None:
       ratings = state.answers.ratings
       state = state.replace(
-        boundaries=_boundaries(state, reward_model, num_classes),
         classes=repulsion.fit(
           class_key,
           ratings.clip.obs,
@@ -232,6 +238,7 @@ def make_feedback(
     propose=propose,
     teach=teach,
     absorb=absorb,
+    with_reward_model=with_reward_model,
     context=lambda state: state.replace(archive=None, answers=None),
     request=request,
     first_session=first_session,

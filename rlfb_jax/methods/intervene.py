@@ -11,9 +11,9 @@ from rlfb_jax.core import distributions
 from rlfb_jax.core.types import Key, Metrics, Params
 from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.methods.collect import Experience
-from rlfb_jax.methods.feedback import FeedbackState, predict_classes
+from rlfb_jax.methods.feedback import FeedbackState
 from rlfb_jax.methods.parts import Intervention
-from rlfb_jax.methods.watch import live_classes, watch
+from rlfb_jax.methods.watch import gated_classes, watch
 from rlfb_jax.repulsion import (
   ClassStatistics,
   Policy,
@@ -62,19 +62,17 @@ def make_intervention(
     segment_steps: H, the length at which classes are predicted.
   """
 
-  def gated_classes(feedback: FeedbackState, experience: Experience) -> ClassStatistics:
-    classes = live_classes(feedback)
-    if repulsion.gate is None:
-      return classes
-    assert feedback.boundaries is not None
-    values = r_hat(feedback, experience.obs, experience.action)
-    predicted = predict_classes(feedback.boundaries, values, segment_steps)
-    return repulsion.gate(classes, predicted)
+  def pushing(
+    feedback: FeedbackState, steps: Experience | archive_lib.Rollout
+  ) -> ClassStatistics:
+    return gated_classes(
+      repulsion, feedback, r_hat, steps.obs, steps.action, segment_steps
+    )
 
   def regulariser(
     feedback: FeedbackState, agent: ppo.PPOState, experience: Experience
   ) -> Regulariser:
-    classes = gated_classes(feedback, experience)
+    classes = pushing(feedback, experience)
     flat = jax.tree.map(
       lambda x: x.reshape(-1, *x.shape[2:]),
       (experience.obs, experience.pre_tanh, experience.log_prob),
@@ -87,8 +85,8 @@ def make_intervention(
       rows = jax.random.randint(row_key, (options.kl_batch,), 0, num_rows)
       obs, raw_action, log_prob = (x[rows] for x in flat)
       batch = PolicyBatch(obs=obs, raw_action=raw_action, log_prob=log_prob)
-      assert repulsion.regulariser is not None
-      return repulsion.regulariser((actor, agent.statistics), classes, batch, noise_key)
+      assert repulsion.term is not None
+      return repulsion.term((actor, agent.statistics), classes, batch, noise_key)
 
     def combine(
       rl: Params,
@@ -106,12 +104,12 @@ def make_intervention(
 
   def shape_rewards(feedback: FeedbackState, experience: Experience) -> jax.Array:
     assert repulsion.shape_rewards is not None
-    classes = gated_classes(feedback, experience)
+    classes = pushing(feedback, experience)
     return repulsion.shape_rewards(classes, experience.obs, experience.action)
 
   def shape_advantages(feedback: FeedbackState, experience: Experience) -> jax.Array:
     assert repulsion.shape_advantages is not None
-    classes = gated_classes(feedback, experience)
+    classes = pushing(feedback, experience)
     bonus = repulsion.shape_advantages(classes, experience.obs, experience.action)
     # Advantages have unit deviation; the bonus keeps to the same budget as a
     # gradient of the term would.
@@ -125,20 +123,21 @@ def make_intervention(
     feedback: FeedbackState, agent: ppo.PPOState
   ) -> tuple[FeedbackState, Metrics]:
     newest = archive_lib.latest(feedback.archive, rollout_steps)
+    key = jax.random.fold_in(jax.random.key(_DIAGNOSTIC_KEY), feedback.env_steps)
+    row_key, key = jax.random.split(key)
     obs, action = (x.reshape(-1, x.shape[-1]) for x in (newest.obs, newest.action))
-    stride = max(1, obs.shape[0] // options.kl_batch)
-    rows = slice(None, stride * options.kl_batch, stride)
+    rows = jax.random.randint(row_key, (options.kl_batch,), 0, obs.shape[0])
     obs, raw_action = obs[rows], unsquash(action[rows])
     params = (agent.params.actor, agent.statistics)
     # Ratios of one: the term as it stands before the next update.
     log_prob = distributions.log_prob(raw_action, *policy(params, obs))
     batch = PolicyBatch(obs=obs, raw_action=raw_action, log_prob=log_prob)
-    key = jax.random.fold_in(jax.random.key(_DIAGNOSTIC_KEY), feedback.env_steps)
-    return watch(repulsion, feedback, params, batch, key, action_size)
+    classes = pushing(feedback, newest)
+    return watch(repulsion, feedback, classes, params, batch, key, action_size)
 
   return Intervention(
     shape_rewards=shape_rewards if repulsion.shape_rewards else None,
     shape_advantages=shape_advantages if repulsion.shape_advantages else None,
-    regulariser=regulariser if repulsion.regulariser else None,
+    regulariser=regulariser if repulsion.term else None,
     diagnose=diagnose,
   )

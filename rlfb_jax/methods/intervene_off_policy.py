@@ -12,10 +12,10 @@ from rlfb_jax.agents.off_policy import OffPolicyAgent, Transitions
 from rlfb_jax.agents.regulariser import Regulariser
 from rlfb_jax.core.types import Key, Metrics, Params
 from rlfb_jax.feedback import archive as archive_lib
-from rlfb_jax.methods.feedback import FeedbackState, predict_classes
+from rlfb_jax.methods.feedback import FeedbackState
 from rlfb_jax.methods.off_policy_parts import OffPolicyIntervention
 from rlfb_jax.methods.parts import Feedback
-from rlfb_jax.methods.watch import live_classes, watch
+from rlfb_jax.methods.watch import gated_classes, live_classes, watch
 from rlfb_jax.repulsion import (
   PolicyBatch,
   Repulsion,
@@ -68,8 +68,8 @@ def make_off_policy_intervention(
     room = fade(saturated_share(recent.action), options.saturation_limit)
 
     def loss(actor: Params, key: Key) -> tuple[jax.Array, Metrics]:
-      assert repulsion.regulariser is not None
-      return repulsion.regulariser(
+      assert repulsion.term is not None
+      return repulsion.term(
         actor, live_classes(state), PolicyBatch(obs=recent.obs), key
       )
 
@@ -95,26 +95,25 @@ def make_off_policy_intervention(
     )
 
   def gate(state: FeedbackState) -> FeedbackState:
-    assert repulsion.gate is not None
     assert state.classes is not None
-    assert state.boundaries is not None
     newest = archive_lib.latest(state.archive, state.archive.rollout_steps)
-    values = feedback.r_hat(state, newest.obs, newest.action)
-    predicted = predict_classes(state.boundaries, values, segment_steps)
-    classes = repulsion.gate(state.classes, predicted)
-    return state.replace(classes=classes)
+    gated = gated_classes(
+      repulsion, state, feedback.r_hat, newest.obs, newest.action, segment_steps
+    )
+    return state.replace(classes=state.classes.replace(gate=gated.gate))
 
   def diagnose(
     state: FeedbackState, agent_state: Any, obs: jax.Array, key: Key
   ) -> tuple[FeedbackState, Metrics]:
     params = agent.actor_params(agent_state)
     batch = PolicyBatch(obs=obs)
-    state, metrics = watch(repulsion, state, params, batch, key, action_size)
+    classes = live_classes(state)
+    state, metrics = watch(repulsion, state, classes, params, batch, key, action_size)
     return gate(state) if repulsion.gate else state, metrics
 
   return OffPolicyIntervention(
     shape_rewards=shape_rewards if repulsion.shape_rewards else None,
-    regulariser=regulariser if repulsion.regulariser else None,
+    regulariser=regulariser if repulsion.term else None,
     recent_rows=options.kl_batch,
     newest=RECENT_EPISODES * episode_length,
     gate=gate if repulsion.gate else None,

@@ -278,10 +278,9 @@ def _exploration(
   config: Config, env: Environment, feedback: Feedback
 ) -> Exploration | None:
   """What pays PPO before anybody has been asked."""
-  chunk = plan.chunk_env_steps(config, env)
   if not min(options.pretrain_steps for options in plan.timetables(config)):
     return None
-  steps = -(-feedback.first_session // chunk) * chunk
+  steps = feedback.first_session
   return Exploration(
     init=lambda: init_state_entropy(steps, env.observation_size),
     reward=lambda state, obs: state_entropy_reward(

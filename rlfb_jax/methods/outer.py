@@ -50,7 +50,8 @@ def make_outer_step(
       None if pairs is None else pairs.asked,
       lambda members: feedback.pay(members, state.env_steps),
     )
-    return state.replace(outer=outer, reward_model=reward_model), metrics
+    state = feedback.with_reward_model(state.replace(outer=outer), reward_model)
+    return state, metrics
 
   return OuterStep(
     step=step,

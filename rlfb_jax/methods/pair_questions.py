@@ -16,14 +16,14 @@ from rlfb_jax.feedback.pair_queries import (
   asked_so_far,
   recent_only,
 )
-from rlfb_jax.feedback.pairs import Candidates, PairPool, draw_pairs
+from rlfb_jax.feedback.pairs import PairPool, draw_pairs
 from rlfb_jax.feedback.preferences import PreferenceStore
-from rlfb_jax.feedback.queries import pool_size
+from rlfb_jax.feedback.queries import EnsembleReward, pool_size
 from rlfb_jax.feedback.recent_return import mean_segment_return
 from rlfb_jax.feedback.schedule import PairOptions, Session
 from rlfb_jax.feedback.teachers import Preferences, TeacherOptions, prefer
 from rlfb_jax.feedback.unlabelled import UnlabelledStore
-from rlfb_jax.methods.questions import Members, Questions, Sizes
+from rlfb_jax.methods.questions import Questions, Sizes
 
 
 class PairMemory(flax.struct.PyTreeNode):
@@ -40,13 +40,13 @@ class PairQueries(NamedTuple):
     shown: the pairs, H + 2 margin steps each, of which the middle H are shown.
     mean_segment_return: of the last finished episodes, scaled to H steps, [].
     opening: whether nobody has been asked before, [] bool.
-    unlabelled: pairs that nobody will be asked about, leaves [m, ...], or None.
+    unlabelled: pairs that nobody will be asked about, m of them, or None.
   """
 
   shown: PairPool
   mean_segment_return: jax.Array
   opening: jax.Array
-  unlabelled: Candidates | None
+  unlabelled: PairPool | None
 
 
 def make_pair_questions(
@@ -80,7 +80,7 @@ def make_pair_questions(
 
   def propose(
     archive: Archive,
-    members: Members,
+    members: EnsembleReward,
     store: PairMemory,
     key: Key,
     strategy: str,
@@ -105,7 +105,7 @@ def make_pair_questions(
     unlabelled = None
     if unlabelled_per_label:
       count = unlabelled_per_label * per_session
-      unlabelled = draw_pairs(unlabelled_key, archive, count, stored_steps).candidates
+      unlabelled = draw_pairs(unlabelled_key, archive, count, stored_steps)
     return PairQueries(
       shown=pool.take(chosen),
       mean_segment_return=mean_segment_return(archive, steps),
@@ -143,16 +143,17 @@ def make_pair_questions(
     )
     unlabelled = store.unlabelled
     if unlabelled is not None and queries.unlabelled is not None:
+      # The archive holds a segment for all of them or for none.
+      drawn = queries.unlabelled.valid[0]
       unlabelled = unlabelled_lib.append(
         unlabelled,
-        queries.unlabelled.first,
-        queries.unlabelled.second,
-        wanted=wanted * unlabelled_per_label,
+        *queries.unlabelled.candidates,
+        wanted=jnp.where(drawn, wanted * unlabelled_per_label, 0),
       )
     told = jnp.arange(per_session) < wanted
     return PairMemory(asked, unlabelled), {
       'pairs_asked': asked.asked,
-      'pairs_skipped': jnp.sum(skipped & told),
+      'pairs_skipped': jnp.sum(asked.skipped) - jnp.sum(store.asked.skipped),
       'compared_return': jnp.mean(answers.returns, where=told[:, None]),
     }
 

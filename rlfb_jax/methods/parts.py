@@ -44,6 +44,7 @@ class Feedback(NamedTuple):
     teach: `(queries, key) -> answers`, the scripted teacher.
     absorb: `(state, key, queries, answers, wanted) -> (state, metrics)`; `wanted`
       is the request's.
+    with_reward_model: `(state, reward model) -> state`, with all that is told by it.
     context: `state -> state` without what interventions have no use for (archive,
       labels), so that it can be handed from seed to seed cheaply.
     request: `env_steps -> Request` for labels that are due now, or None.
@@ -62,6 +63,7 @@ class Feedback(NamedTuple):
   propose: Callable[[Any, Key, PerKind, PerKind], Any]
   teach: Callable[[Any, Key], Any]
   absorb: Callable[..., tuple[Any, Metrics]]
+  with_reward_model: Callable[[Any, Any], Any]
   context: Callable[[Any], Any]
   request: Callable[[int], Request | None]
   first_session: int

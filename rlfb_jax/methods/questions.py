@@ -7,11 +7,9 @@ import jax
 
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.feedback.archive import Archive
-from rlfb_jax.feedback.clips import Clip
+from rlfb_jax.feedback.queries import EnsembleReward
 from rlfb_jax.feedback.schedule import Session
 
-# `clip -> r_hat of every member and step`, [K, B, H].
-Members = Callable[[Clip], jax.Array]
 Sizes = tuple[int, int, int]  # Observation, action, pose.
 
 
@@ -29,7 +27,7 @@ class Questions(NamedTuple):
   """
 
   init: Callable[[], Any]
-  propose: Callable[[Archive, Members, Any, Key, str, jax.Array], Any]
+  propose: Callable[[Archive, EnsembleReward, Any, Key, str, jax.Array], Any]
   teach: Callable[[Any, Key], Any]
   append: Callable[..., tuple[Any, Metrics]]
   sessions: tuple[Session, ...]

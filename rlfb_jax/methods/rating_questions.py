@@ -10,12 +10,12 @@ from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.feedback import store as store_lib
 from rlfb_jax.feedback.archive import Archive
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.queries import STRATEGIES, pool_size
+from rlfb_jax.feedback.queries import STRATEGIES, EnsembleReward, pool_size
 from rlfb_jax.feedback.raters import RaterOptions, Ratings, rate
 from rlfb_jax.feedback.recent_return import mean_segment_return
 from rlfb_jax.feedback.schedule import ScheduleOptions, Session
 from rlfb_jax.feedback.store import RatingStore
-from rlfb_jax.methods.questions import Members, Questions, Sizes
+from rlfb_jax.methods.questions import Questions, Sizes
 
 
 class RatingQueries(NamedTuple):
@@ -25,13 +25,13 @@ class RatingQueries(NamedTuple):
     clip: what the teacher is shown, leaves [k, H, ...].
     teacher_rewards: what a scripted teacher judges by, [k, H].
     mean_segment_return: of recent episodes, [].
-    exists: False where the archive held no clip to show, [k] bool.
+    valid: False where the archive held no clip to show, [k] bool.
   """
 
   clip: Clip
   teacher_rewards: jax.Array
   mean_segment_return: jax.Array
-  exists: jax.Array
+  valid: jax.Array
 
 
 def make_rating_questions(
@@ -56,7 +56,7 @@ def make_rating_questions(
 
   def propose(
     archive: Archive,
-    members: Members,
+    members: EnsembleReward,
     store: RatingStore,
     key: Key,
     strategy: str,
@@ -72,7 +72,7 @@ def make_rating_questions(
       clip=jax.tree.map(lambda x: x[chosen], clip),
       teacher_rewards=rewards[chosen],
       mean_segment_return=mean_segment_return(archive, steps),
-      exists=index.valid[chosen],
+      valid=index.valid[chosen],
     )
 
   def teach(queries: RatingQueries, key: Key) -> Ratings:
@@ -91,14 +91,15 @@ def make_rating_questions(
     wanted: jax.Array,
     env_steps: jax.Array,
   ) -> tuple[RatingStore, Metrics]:
-    skipped = answers.skipped | ~queries.exists
+    skipped = answers.skipped | ~queries.valid
+    before = jnp.sum(store.skipped)
     store = store_lib.append(
       store, queries.clip, answers.rating, skipped, env_steps=env_steps, wanted=wanted
     )
     told = jnp.arange(per_session) < wanted
     return store, {
       'labels_asked': store.asked,
-      'labels_skipped': jnp.sum(skipped & told),
+      'labels_skipped': jnp.sum(store.skipped) - before,
       'rated_return': jnp.mean(answers.segment_return, where=told),
     }
 

@@ -12,7 +12,7 @@ AGENTS = ('ppo', 'sac', 'ddpg')
 # What people are asked for.
 RATINGS, PAIRS, BOTH = 'ratings', 'pairs', 'both'
 QUESTIONS = (RATINGS, PAIRS, BOTH)
-# What may be added to any agent with any feedback.
+# What may be added; `resolve` says to what.
 KL, SURF, RUNE, MRN = 'kl', 'surf', 'rune', 'mrn'
 ADDITIONS = (KL, SURF, RUNE, MRN)
 

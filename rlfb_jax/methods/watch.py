@@ -1,9 +1,12 @@
-"""The repulsion watched after each chunk, whatever agent it pushes."""
+"""What both kinds of agent ask of the repulsion: who pushes now, and is it healthy."""
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.types import Key, Metrics, Params
-from rlfb_jax.methods.feedback import FeedbackState
+from rlfb_jax.methods.feedback import FeedbackState, predict_classes
 from rlfb_jax.repulsion import ClassStatistics, PolicyBatch, Repulsion, abort_rule
 
 
@@ -14,9 +17,37 @@ def live_classes(feedback: FeedbackState) -> ClassStatistics:
   return classes.replace(mask=classes.mask & feedback.repelling)
 
 
+def gated_classes(
+  repulsion: Repulsion,
+  feedback: FeedbackState,
+  r_hat: Callable[[FeedbackState, jax.Array, jax.Array], jax.Array],
+  obs: jax.Array,
+  action: jax.Array,
+  segment_steps: int,
+) -> ClassStatistics:
+  """The live classes; where there is a gate, only those below the median may push.
+
+  Args:
+    repulsion: whose gate it is.
+    feedback: who rated, and where classes part.
+    r_hat: of steps, as in `Feedback`.
+    obs: what the policy sees, [T, N, ds].
+    action: what it does, [T, N, da].
+    segment_steps: H, the length at which classes are predicted.
+  """
+  classes = live_classes(feedback)
+  if repulsion.gate is None:
+    return classes
+  assert feedback.boundaries is not None
+  values = r_hat(feedback, obs, action)
+  predicted = predict_classes(feedback.boundaries, values, segment_steps)
+  return repulsion.gate(classes, predicted)
+
+
 def watch(
   repulsion: Repulsion,
   feedback: FeedbackState,
+  classes: ClassStatistics,
   params: Params,
   batch: PolicyBatch,
   key: Key,
@@ -26,15 +57,15 @@ def watch(
 
   Args:
     repulsion: what pushes.
-    feedback: whose classes push, and who counts the strikes.
+    feedback: who counts the strikes.
+    classes: that push, gated where there is a gate.
     params: of the actor.
     batch: states that the policy visits.
     key: noise of re-sampled actions.
     action_size: da.
   """
-  classes = feedback.classes
-  assert classes is not None
-  metrics = repulsion.diagnose(params, classes, batch, key)
+  assert feedback.classes is not None
+  metrics = repulsion.diagnose(params, feedback.classes, batch, key)
   decision = abort_rule(
     feedback.strikes,
     metrics['policy/entropy'],
@@ -43,9 +74,10 @@ def watch(
   )
   feedback = feedback.replace(
     # Before there is anything to be pushed from, nothing can be its fault.
-    strikes=jnp.where(jnp.any(classes.mask), decision.strikes, 0),
+    strikes=jnp.where(repulsion.pushes(feedback.classes), decision.strikes, 0),
     repelling=feedback.repelling & ~decision.abort,
   )
+  classes = classes.replace(mask=classes.mask & feedback.repelling)
   return feedback, metrics | {
     'kl/value': repulsion.value(params, classes, batch, key),
     'kl/repelling': feedback.repelling.astype(jnp.float32),

@@ -88,7 +88,7 @@ def fade(saturation: jax.Array, limit: float) -> jax.Array:
   The push gives way in proportion, long before the abort rule has to speak.
 
   Args:
-    saturation: share of saturated actions, []; NaN counts as all.
+    saturation: share of saturated actions, [].
     limit: share at which nothing is left, above 0.
   """
   return jnp.where(saturation < limit, 1.0 - saturation / limit, 0.0)

@@ -16,7 +16,11 @@ from rlfb_jax.repulsion.features import features, fit_whitening
 from rlfb_jax.repulsion.gaussian import Gaussian, row_moments, shrink
 from rlfb_jax.repulsion.heads import fit_heads
 from rlfb_jax.repulsion.options import RepulsionOptions
-from rlfb_jax.repulsion.records import ClassSamples, ClassStatistics
+from rlfb_jax.repulsion.records import (
+  ClassSamples,
+  ClassStatistics,
+  needs_samples,
+)
 from rlfb_jax.repulsion.weights import included_classes
 
 
@@ -89,15 +93,15 @@ def fit(
   usable = usable.astype(bool)
   if options.shuffled_labels:
     rating = shuffle_ratings(shuffle_key, rating, usable)
-  if options.statistics_steps == 'first_step':
-    obs, action = obs[:, :1], action[:, :1]
   obs = jnp.where(usable[:, None, None], obs, 0)
   action = jnp.where(usable[:, None, None], action, 0)
+  whitening = fit_whitening(obs, action, usable.astype(obs.dtype))
+  if options.statistics_steps == 'first_step':
+    obs, action = obs[:, :1], action[:, :1]
 
   included = included_classes(options, num_classes)
   member = membership(rating, usable, num_classes, included)
   num_segments = jnp.sum(member, axis=1, dtype=jnp.int32)
-  whitening = fit_whitening(obs, action, usable.astype(obs.dtype))
 
   mean, cov = row_moments(features(whitening, obs, action), member)
   chol = linalg.cholesky(shrink(cov, options.shrinkage, options.jitter))
@@ -116,7 +120,7 @@ def fit(
     mask=mask,
     gate=jnp.ones_like(mask),
   )
-  if options.kl_mode.startswith('heads'):
+  if needs_samples(options):
     samples = draw_samples(sample_key, obs, action, member, options.kl_batch)
     stats = dataclasses.replace(stats, samples=samples)
   if options.kl_mode == 'heads_gaussian':

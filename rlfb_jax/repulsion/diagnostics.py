@@ -60,7 +60,8 @@ def diagnose(
   Returns:
     By class, [n], NaN where masked and for classes that the run does not have but
     others of its program: `kl/state`, `kl/action` (nats, in the chosen
-    direction), `kl/floor` (joint sampling floor), `kl/segments`. Scalars:
+    direction), `kl/floor` (joint sampling floor), and, where masked too,
+    `kl/segments`. Scalars:
     `policy/entropy` (of executed actions), `policy/saturation` (share of action
     entries beyond 0.97), `policy/log_std`.
   """

@@ -114,7 +114,8 @@ def _forward_kl_bwd(
   # state marginal is the same with W and Y cut to their state rows, and the action
   # part is the difference, so one masked sum over classes gives any mixture.
   per_row = jnp.where(is_state, cotangents.state[:, None], cotangents.action[:, None])
-  mean_slope = inverse.T @ jnp.sum(per_row * columns[..., -1], axis=0)
+  pulled = jnp.sum(per_row * columns[..., -1], axis=0)
+  mean_slope = linalg.matmul(inverse.T, pulled[:, None])[:, 0]
 
   both_states = is_state[:, None] & is_state[None, :]
   product = linalg.matmul(columns, linalg.transpose(columns))

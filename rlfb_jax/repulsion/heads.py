@@ -1,8 +1,8 @@
 """`kl_mode=heads_...`: repulsion state by state, from the action law of each class.
 
 `heads_unlikelihood` lowers the log-likelihood of the actions taken in bad segments;
-`heads_gaussian` raises the KL from a linear-Gaussian law of them. Both visit the states
-of the class, which the policy may never reach.
+`heads_gaussian` raises the KL from a linear-Gaussian law of them. By default both visit
+the states of the class, which the policy may never reach.
 """
 
 import jax
@@ -36,8 +36,9 @@ def fit_heads(
 ) -> ConditionalHeads:
   """Ridge regression of unsquashed actions on whitened states, by class.
 
-  `m_i(s) = mu_a + S_as S_ss^-1 (s - mu_s)` with the shrunk `S_ss`; the residual
-  variance is that of the data around this line.
+  `m_i(s) = mu_a + S_as S_ss^-1 (s - mu_s)` with both moments shrunk, as the joint
+  Gaussian is: no slope is steeper than that of least squares. The residual variance is
+  that of the data around this line.
 
   Args:
     options: shrinkage and jitter, the ridge.
@@ -52,11 +53,12 @@ def fit_heads(
   eye = jnp.broadcast_to(jnp.eye(ds), ss.shape)
   half = linalg.solve_lower(ridge, jnp.concatenate([eye, sa], axis=-1))
   inverse, projected = half[..., :ds], half[..., ds:]
-  gain = linalg.matmul(linalg.transpose(projected), inverse)
+  shrunk = (1 - options.shrinkage) * linalg.transpose(projected)
+  gain = linalg.matmul(shrunk, inverse)
   fitted = linalg.matmul(gain, sa)
   spread = linalg.matmul(linalg.matmul(gain, ss), linalg.transpose(gain))
   variance = jnp.diagonal(cov[:, ds:, ds:] - 2 * fitted + spread, axis1=-2, axis2=-1)
-  offset = mean[:, ds:] - (gain @ mean[:, :ds, None])[..., 0]
+  offset = mean[:, ds:] - linalg.matmul(gain, mean[:, :ds, None])[..., 0]
   ok = jnp.all(jnp.isfinite(gain), axis=(1, 2))[:, None]
   variance = jnp.where(ok, jnp.maximum(variance, HEAD_STD_FLOOR**2), 1)
   return ConditionalHeads(

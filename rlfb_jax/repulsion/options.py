@@ -102,7 +102,8 @@ class RepulsionOptions(Options):
   # sizes) or 0.67 (quadruped's): noise, not age, limits it.
   refresh_every: int = option(
     25,
-    'Minibatches that share one evaluated repulsion gradient; not of influence and of '
+    'Minibatches that share one evaluated repulsion gradient (PPO: at most; the '
+    'largest divisor of the minibatches of an epoch); not of influence and of '
     "ratio's shaping, which have none.",
     low=1,
   )
@@ -116,10 +117,10 @@ class RepulsionOptions(Options):
   )
   gradient_budget_reference: str = option(
     'mean',
-    'RL gradient that the budget is a share of: the running mean over an epoch '
-    'without its noise (what the policy consistently learns; a budget below 1 leaves '
-    'some of it), or that of each minibatch, noise included. Only where there is a '
-    'repulsion gradient.',
+    'RL gradient that the budget is a share of: the running mean over an epoch (SAC '
+    'and DDPG: over 1000 gradient steps) without its noise (what the policy '
+    'consistently learns; a budget below 1 leaves some of it), or that of each '
+    'minibatch, noise included. Only where there is a repulsion gradient.',
     choices=('mean', 'minibatch'),
   )
   saturation_limit: float = option(

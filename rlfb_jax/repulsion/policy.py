@@ -38,8 +38,11 @@ class PolicyBatch(flax.struct.PyTreeNode):
 
 
 def saturated_share(action: jax.Array) -> jax.Array:
-  """Share of action entries beyond 0.97, where tanh has lost its slope, []."""
-  return jnp.mean((jnp.abs(action) > SATURATED).astype(jnp.float32))
+  """Share of action entries beyond 0.97, where tanh has lost its slope, [].
+
+  What is not a number counts as beyond.
+  """
+  return jnp.mean(~(jnp.abs(action) <= SATURATED), dtype=jnp.float32)
 
 
 def distribution(

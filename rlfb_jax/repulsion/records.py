@@ -51,7 +51,7 @@ class ClassStatistics(flax.struct.PyTreeNode):
     num_rows: rows behind each Gaussian, [R] int32.
     mask: enough segments and a finite factor, [R] bool.
     gate: whether the class may repel now; open unless `below_median`, [R] bool.
-    samples: only for head modes, else None.
+    samples: only where states of the classes are visited, else None.
     heads: only for `heads_gaussian`, else None.
   """
 
@@ -65,13 +65,19 @@ class ClassStatistics(flax.struct.PyTreeNode):
   heads: ConditionalHeads | None = None
 
 
+def needs_samples(options: RepulsionOptions) -> bool:
+  """Whether states of the classes are visited."""
+  by_class = options.kl_mode == 'heads_gaussian' and options.head_states == 'class'
+  return by_class or options.kl_mode == 'heads_unlikelihood'
+
+
 def empty(
   options: RepulsionOptions, num_classes: Count, observation_size: int, action_size: int
 ) -> ClassStatistics:
   """Statistics before the first ratings: right shapes, all masks closed."""
   rows, d = capacity(num_classes) + 1, observation_size + action_size
   samples = heads = None
-  if options.kl_mode.startswith('heads'):
+  if needs_samples(options):
     samples = ClassSamples(
       obs=jnp.zeros((rows, options.kl_batch, observation_size)),
       action=jnp.zeros((rows, options.kl_batch, action_size)),

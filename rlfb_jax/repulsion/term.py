@@ -25,7 +25,7 @@ from rlfb_jax.repulsion import (
   ratio,
   records,
 )
-from rlfb_jax.repulsion.options import RepulsionOptions, check
+from rlfb_jax.repulsion.options import HEAD_MODES, RepulsionOptions, check
 from rlfb_jax.repulsion.policy import Policy, PolicyBatch
 from rlfb_jax.repulsion.records import ClassStatistics
 from rlfb_jax.repulsion.weights import (
@@ -35,9 +35,7 @@ from rlfb_jax.repulsion.weights import (
   included_classes,
 )
 
-Regulariser = Callable[
-  [Params, ClassStatistics, PolicyBatch, Key], tuple[jax.Array, Metrics]
-]
+Term = Callable[[Params, ClassStatistics, PolicyBatch, Key], tuple[jax.Array, Metrics]]
 Shaper = Callable[..., jax.Array]
 
 
@@ -48,7 +46,7 @@ class Repulsion(NamedTuple):
     init: `() -> ClassStatistics`, masks closed: every term below is then 0.
     fit: `(key, obs [C, H, ds], action [C, H, da], rating [C], usable [C]) ->
       ClassStatistics`; same shapes as `init`.
-    regulariser: `(actor_params, stats, batch, key) -> (loss, metrics)`, a loss to
+    term: `(actor_params, stats, batch, key) -> (loss, metrics)`, a loss to
       add to the minimised actor loss. None if nothing reaches the actor this way,
       so that the compiled program is that of plain RbRL.
     shape_advantages: `(stats, obs [..., ds], action [..., da]) -> [...]`, advantages
@@ -59,16 +57,19 @@ class Repulsion(NamedTuple):
     diagnose: `(actor_params, stats, batch, key) -> metrics`.
     value: `(actor_params, stats, batch, key) -> []`, the term beta sum w Phi as it
       stands, for logs; its gradient is zero.
+    pushes: `stats -> []` bool, whether there is a class to be pushed from, gated or
+      not.
   """
 
   init: Callable[[], ClassStatistics]
   fit: Callable[[Key, jax.Array, jax.Array, jax.Array, jax.Array], ClassStatistics]
-  regulariser: Regulariser | None
+  term: Term | None
   shape_advantages: Shaper | None
   shape_rewards: Shaper | None
   gate: Callable[[ClassStatistics, jax.Array], ClassStatistics] | None
   diagnose: Callable[[Params, ClassStatistics, PolicyBatch, Key], Metrics]
   value: Callable[[Params, ClassStatistics, PolicyBatch, Key], jax.Array]
+  pushes: Callable[[ClassStatistics], jax.Array]
 
 
 _DISTANCES = {
@@ -89,30 +90,27 @@ def _pushing(
   return jnp.asarray(rows), jnp.asarray(class_weights(options, num_classes)[rows])
 
 
-def make_regulariser(
+def make_term(
   options: RepulsionOptions,
   policy: Policy,
   num_classes: Count,
   observation_size: int,
   action_size: int,
-) -> Regulariser:
+) -> Term:
   """The loss `-beta sum_i w_i Phi(u_i)` of the given mode.
 
   Classes that are masked, gated or not finite give neither value nor gradient.
   """
   rows, omega = _pushing(options, num_classes)
-  joint = options.kl_scope == 'joint' and not options.kl_mode.startswith('heads')
+  joint = options.kl_scope == 'joint'
   kappa = options.kappa_per_dim * (action_size + observation_size * joint)
   distances = _DISTANCES[options.kl_mode]
 
-  def regulariser(
+  def term(
     params: Params, stats: ClassStatistics, batch: PolicyBatch, key: Key
   ) -> tuple[jax.Array, Metrics]:
     u = distances(options, policy, rows, params, stats, batch, key)
-    _, usable = records.usable_rows(stats, rows)
-    live = usable & stats.gate[rows] & jnp.isfinite(u)
-    # A row that others of the program repel from may be the best class of this run.
-    live = fill(included_classes(options, num_classes), live, False)
+    live = _open_rows(options, num_classes, stats) & stats.gate[rows] & jnp.isfinite(u)
     u, weights = jnp.where(live, u, 0), jnp.where(live, omega, 0)
     if options.kl_mode == 'heads_unlikelihood':
       value = jnp.sum(weights * u)  # Bounded by its own clip; may be negative.
@@ -125,11 +123,21 @@ def make_regulariser(
       'kl/live_classes': jnp.sum(live, dtype=jnp.float32),
     }
 
-  return regulariser
+  return term
+
+
+def _open_rows(
+  options: RepulsionOptions, num_classes: Count, stats: ClassStatistics
+) -> jax.Array:
+  """Which of the rows that push may be pushed from, gates aside, [A] bool."""
+  rows, _ = _pushing(options, num_classes)
+  _, usable = records.usable_rows(stats, rows)
+  # A row that others of the program repel from may be the best class of this run.
+  return fill(included_classes(options, num_classes), usable, False)
 
 
 def make_shaper(
-  options: RepulsionOptions, scope: str, num_classes: Count, clip: float | None
+  options: RepulsionOptions, num_classes: Count, clip: float | None
 ) -> Shaper:
   """The bonus `beta sum_i w_i Phi'(u_i) psi_i` of each step."""
   rows, omega = _pushing(options, num_classes)
@@ -143,7 +151,7 @@ def make_shaper(
     lead = obs.shape[:-1]
     flat = influence.bonus(
       options,
-      scope,
+      options.kl_scope,
       rows,
       omega,
       stats,
@@ -177,7 +185,8 @@ def make_repulsion(
     ValueError: if the options contradict each other.
   """
   check(options, num_classes)
-  term = make_regulariser(options, policy, num_classes, observation_size, action_size)
+  options = dataclasses.replace(options, kl_scope=_scope(options))
+  term = make_term(options, policy, num_classes, observation_size, action_size)
   repels = is_traced(options.beta) or options.beta > 0
   mode = options.kl_mode if repels else 'logged_only'
 
@@ -201,18 +210,24 @@ def make_repulsion(
     fit=lambda key, obs, action, rating, usable: class_statistics.fit(
       options, num_classes, key, obs, action, rating, usable
     ),
-    regulariser=term if uses_loss else None,
+    term=term if uses_loss else None,
     shape_advantages=(
-      make_shaper(options, options.kl_scope, num_classes, None)
-      if uses_advantages
-      else None
+      make_shaper(options, num_classes, None) if uses_advantages else None
     ),
     shape_rewards=(
-      make_shaper(options, 'joint', num_classes, clip) if mode == 'influence' else None
+      make_shaper(options, num_classes, clip) if mode == 'influence' else None
     ),
     gate=gate if options.below_median else None,
     diagnose=lambda params, stats, batch, key: diagnostics.diagnose(
       options, policy, num_classes, params, stats, batch, key
     ),
     value=value,
+    pushes=lambda stats: jnp.any(_open_rows(options, num_classes, stats)),
   )
+
+
+def _scope(options: RepulsionOptions) -> str:
+  """The scope that the mode has, whatever was asked for."""
+  if options.kl_mode == 'influence':
+    return 'joint'
+  return 'conditional' if options.kl_mode in HEAD_MODES else options.kl_scope

@@ -48,12 +48,15 @@ class RewardModel(NamedTuple):
 
   Attributes:
     init: `(key) -> RewardModelState`.
-    r_hat_members: `(state, obs [..., ds], action [..., da]) -> [K, ...]`, the
-      reward of every member; observations raw, actions as executed.
+    outputs: `(state, obs [..., ds], action [..., da]) -> [K, ...]`, what every member
+      says, as it was trained; observations raw, actions as executed.
+    r_hat_members: same arguments, the reward of every member: its outputs, shifted and
+      scaled with `RewardOptions.standardise`.
     r_hat: same arguments, `-> [...]`, what the agent is paid.
   """
 
   init: Callable[[Key], RewardModelState]
+  outputs: Callable[[RewardModelState, jax.Array, jax.Array], jax.Array]
   r_hat_members: Callable[[RewardModelState, jax.Array, jax.Array], jax.Array]
   r_hat: Callable[[RewardModelState, jax.Array, jax.Array], jax.Array]
 
@@ -163,22 +166,27 @@ def make_reward_model(
       num_updates=jnp.zeros(num_members, jnp.int32),
     )
 
-  def r_hat_members(
-    state: RewardModelState, obs: jax.Array, action: jax.Array
-  ) -> jax.Array:
+  def outputs(state: RewardModelState, obs: jax.Array, action: jax.Array) -> jax.Array:
     if obs.shape[-1] != observation_size or action.shape[-1] != action_size:
       raise ValueError(
         f'r_hat takes observations [..., {observation_size}] and actions '
         f'[..., {action_size}], got {obs.shape} and {action.shape}.'
       )
     inputs = network_inputs(options, state.obs_mean, state.obs_std, obs, action)
-    lead = inputs.shape[:-1]
-    outputs = ensemble_outputs(state.params, inputs.reshape(-1, inputs.shape[-1]))
-    outputs = (outputs - state.shift[:, None]) / state.scale[:, None]
-    return outputs.reshape(num_members, *lead)
+    flat = ensemble_outputs(state.params, inputs.reshape(-1, inputs.shape[-1]))
+    return flat.reshape(num_members, *inputs.shape[:-1])
+
+  def r_hat_members(
+    state: RewardModelState, obs: jax.Array, action: jax.Array
+  ) -> jax.Array:
+    said = outputs(state, obs, action)
+    shift, scale = (
+      x.reshape(-1, *[1] * (said.ndim - 1)) for x in (state.shift, state.scale)
+    )
+    return (said - shift) / scale
 
   def r_hat(state: RewardModelState, obs: jax.Array, action: jax.Array) -> jax.Array:
     members = r_hat_members(state, obs, action)
     return aggregate(members, options.aggregation, options.aggregation_weight)
 
-  return RewardModel(init, r_hat_members, r_hat)
+  return RewardModel(init, outputs, r_hat_members, r_hat)

@@ -9,8 +9,10 @@ from rlfb_jax.core.config import Options, option
 class RewardOptions(Options):
   """What `r_hat` is and how labels train it.
 
-  Defaults are those of rating-based RL (White et al. 2024, public code
-  `reward_model.py`), which it shares with PEBBLE and PrefPPO (B-Pref).
+  Network, ensemble, step size, passes and sharpness are those of rating-based
+  RL (White et al. 2024, public code `reward_model.py`), the first three also those of
+  PEBBLE and PrefPPO (B-Pref). Whitening, midpoints and the least last minibatch are
+  ours.
   """
 
   ensemble_size: int = option(3, 'Members of the reward ensemble.', low=1)
@@ -54,7 +56,7 @@ class RewardOptions(Options):
   max_passes: int = option(
     100, 'Most passes over all labels in one labelling session.', low=1, sweep=True
   )
-  minibatch_size: int = option(128, 'Segments in one gradient step.', low=2)
+  minibatch_size: int = option(128, 'Labels of each kind in one gradient step.', low=2)
   stop_accuracy: float = option(
     0.97,
     'A session ends after a pass whose training accuracy, mean over members, '

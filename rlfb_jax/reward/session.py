@@ -42,7 +42,7 @@ class Source(NamedTuple):
     usable: rows that may be visited, [C] bool.
     num_batches: minibatches in one pass, [] int32.
     size: B, rows in a minibatch.
-    weight: factor of its loss.
+    weight: factor of its loss; where it is 0 the source has no say in anything.
     graded: whether its accuracy decides when the session stops.
     shuffle: `key -> order [C] int32`, usable rows first.
     loss: `(params, index [B], mask [B], key) -> Outcome` of one member.
@@ -145,6 +145,7 @@ def _member_pass(
   A source that is through before the pass is over is shuffled anew.
   """
   optimiser = make_optimiser(options)
+  weights = jnp.array([source.weight for source in sources])
   counts = [jnp.sum(source.usable) for source in sources]
   # A source alone is through when the pass is, and has no use for other noise.
   alone = len(sources) == 1
@@ -181,12 +182,11 @@ def _member_pass(
         for source, (_, index, mask), k in zip(sources, drawn, noise, strict=True)
       ]
       outcome = jax.tree.map(lambda *x: jnp.stack(x), *outcomes)
-      weights = jnp.array([source.weight for source in sources])
       return jnp.sum(weights * outcome.loss), outcome
 
     (loss, outcome), grads = jax.value_and_grad(objective, has_aux=True)(params)
     finite = jnp.isfinite(loss) & is_finite(grads)
-    take = jnp.any(outcome.usable) & finite
+    take = jnp.any(outcome.usable & (weights > 0)) & finite
     updates, new_opt_state = optimiser.update(grads, opt_state, params)
     new_params = optax.apply_updates(params, updates)
     params, opt_state = where(take, (new_params, new_opt_state), (params, opt_state))
@@ -232,7 +232,10 @@ def train(
   """
   num_members = options.ensemble_size
   graded = jnp.array([source.graded for source in sources])
-  batches = jnp.stack([s.num_batches for s in sources if s.graded])
+  graded &= jnp.array([source.weight for source in sources]) > 0
+  batches = jnp.stack(
+    [jnp.where(s.weight > 0, s.num_batches, 0) for s in sources if s.graded]
+  )
   length = jnp.max(batches) if num_steps is None else num_steps
   max_passes = options.max_passes if num_steps is None else 1
 

@@ -300,3 +300,24 @@ def test_a_spread_may_depend_on_the_observation_and_is_left_out_of_the_export():
   np.testing.assert_array_equal(apply_mlp(layers, inputs, jnp.tanh), mean)
   expected = jnp.mean(jnp.sum(log_std, axis=-1)) + 1 + jnp.log(2 * jnp.pi)
   assert float(metrics['entropy']) == pytest.approx(float(expected), abs=0.5)
+
+
+@pytest.mark.parametrize('beyond', [-9.0, 9.0])
+def test_a_spread_that_the_network_took_beyond_its_bounds_comes_back(beyond):
+  options = dataclasses.replace(OPTIONS, state_dependent_std=True)
+  state = ppo.init_state(jax.random.key(0), 3, 2, options)
+  actor = state.params.actor
+  last = actor.mlp[-1]
+  far = last._replace(bias=last.bias.at[2:].set(beyond))
+  actor = actor.replace(mlp=(*actor.mlp[:-1], far))
+  obs = jax.random.normal(jax.random.key(1), (8, 3))
+  bound = options.min_log_std if beyond < 0 else options.max_log_std
+
+  def miss(actor):
+    _, log_std = ppo.policy(actor, state.statistics, obs, options)
+    return jnp.mean((log_std - 0.5 * (options.min_log_std + options.max_log_std)) ** 2)
+
+  _, log_std = ppo.policy(actor, state.statistics, obs, options)
+  np.testing.assert_allclose(log_std, bound, rtol=1e-5)
+  slope = jax.grad(miss)(actor).mlp[-1].bias[2:]
+  assert np.all(np.asarray(slope) * beyond > 0)

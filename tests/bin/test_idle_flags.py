@@ -37,6 +37,29 @@ from tests.bin.test_train import TINY
         ' true reward.'
       ],
     ),
+    (
+      '--method=pebble --reward_sharpness=9 --reward_pair_weight=2'
+      ' --pretrain_num_epochs=3 --updates_per_step=0.5',
+      [
+        '--reward_sharpness does nothing with --method=pebble, which asks for pairs.',
+        '--pretrain_num_epochs does nothing with --method=pebble, whose agent is sac.',
+      ],
+    ),
+    (
+      '--method=rbrl --reward_sharpness=9 --reward_pair_weight=2'
+      ' --pretrain_num_epochs=3 --updates_per_step=0.5 --reward_max_passes=3',
+      [
+        '--updates_per_step does nothing with --method=rbrl, whose agent is ppo.',
+        '--reward_pair_weight does nothing with --method=rbrl, which asks for ratings.',
+      ],
+    ),
+    (
+      '--method=surf --reward_max_passes=3',
+      [
+        '--reward_max_passes does nothing with --method=surf, whose reward takes the'
+        ' steps of --surf_reward_update.'
+      ],
+    ),
     ('--method=mrn --ask=both --add=kl --kl_beta=3 --feedback_label_budget=5', []),
     ('--method=rbrl --agent=sac --pairs_archive_episodes=50', []),
     # What files say is not what somebody wrote.

@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 
 from rlfb_jax.core.padding import Padded
-from rlfb_jax.feedback.raters import (
-  RaterOptions,
-  bin_return,
-  perceived_return,
-  rate,
-)
+from rlfb_jax.feedback.raters import RaterOptions, bin_return, rate
+from rlfb_jax.feedback.scripted import myopic_return
 
 KEY = jax.random.key(0)
 
@@ -123,11 +119,12 @@ def test_myopia_weighs_late_steps_and_keeps_the_scale():
   rewards = np.random.default_rng(0).uniform(size=(5, 50))
   weights = 0.9 ** np.arange(49, -1, -1)
   want = rewards @ (weights * 50 / weights.sum())
-  got = perceived_return(jnp.asarray(rewards, jnp.float32), 0.9)
+  got = myopic_return(jnp.asarray(rewards, jnp.float32), 0.9, normalise=True)
   np.testing.assert_allclose(got, want, rtol=1e-5)
-  np.testing.assert_allclose(perceived_return(jnp.full((1, 50), 0.5), 0.9), 25.0)
+  same = myopic_return(jnp.full((1, 50), 0.5), 0.9, normalise=True)
+  np.testing.assert_allclose(same, 25.0, rtol=1e-6)
   late = jnp.zeros((2, 50)).at[0, 0].set(1.0).at[1, -1].set(1.0)
-  early, recent = perceived_return(late, 0.9)
+  early, recent = myopic_return(late, 0.9, normalise=True)
   np.testing.assert_allclose(early / recent, 0.9**49, rtol=1e-4)
 
 

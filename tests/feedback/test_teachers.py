@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlfb_jax.feedback.teachers import TeacherOptions, myopic_return, prefer
+from rlfb_jax.feedback.scripted import myopic_return
+from rlfb_jax.feedback.teachers import TeacherOptions, prefer
 
 KEY = jax.random.key(0)
 ask = jax.jit(prefer, static_argnames='options')

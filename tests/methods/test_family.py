@@ -179,6 +179,29 @@ def test_a_row_equals_the_plain_run_of_its_numbers(case):
   assert_row_equals((together, metrics), 1, (alone, plain_metrics), atol)
 
 
+@pytest.mark.parametrize(
+  ('method', 'flag', 'field'),
+  [('pebble', 'pair_weight', 'reward'), ('rbrl', 'rating_weight', 'reward')],
+)
+def test_weights_of_a_kind_that_is_asked_alone_may_differ(method, flag, field):
+  env = envs.make('probe_choice')
+  plain, other = make_config(method), make_config(method, **{field: {flag: 2.0}})
+  family = methods.make_family([plain, other], env)
+  assert set(family.values) == {flag_name(field, flag)}
+  row = jax.tree.map(lambda x: x[0], family.values)
+  jax.eval_shape(family.algorithm.init, (jax.random.key(0), row))
+  nothing = make_config(method, **{field: {flag: 0.0}})
+  with pytest.raises(ValueError, match=f'{flag}=0 leaves the reward nothing'):
+    methods.make(nothing, env)
+
+
+def test_two_kinds_of_no_weight_are_refused_in_one_sentence():
+  weights = {'reward': {'rating_weight': 0.0, 'pair_weight': 0.0}}
+  config = make_config('pebble/both', **weights)
+  with pytest.raises(ValueError, match=r'rating_weight=0 and --reward_pair_weight=0'):
+    methods.make(config, envs.make('probe_choice'))
+
+
 def assert_row_equals(family, row, plain, atol=2e-5):
   """Policies and metrics of one run; what is told by class beyond its own is NaN."""
   (together, metrics), (alone, plain_metrics) = family, plain

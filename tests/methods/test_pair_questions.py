@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rlfb_jax.feedback import archive as archives
+from rlfb_jax.feedback.clips import Clip
 from rlfb_jax.feedback.pair_queries import (
   PAIR_STRATEGIES,
   disagreement_score,
@@ -209,7 +210,7 @@ def test_unlabelled_pairs_are_drawn_and_kept_beside_those_asked(wanted):
   per_label = 3
   asking = questions(margin=MARGIN, unlabelled_per_label=per_label)
   queries = propose(asking)
-  drawn = queries.unlabelled
+  drawn = queries.unlabelled.candidates
   assert drawn.size == per_label * K
   for clip in drawn:
     steps = steps_of(clip)
@@ -234,7 +235,7 @@ def test_unlabelled_pairs_are_others_than_those_asked_about():
   queries = propose(questions(unlabelled_per_label=1))
   asked, others = (
     set(zip(*(np.asarray(clip.obs[:, 0, 0]).tolist() for clip in pair), strict=True))
-    for pair in (queries.shown.candidates, queries.unlabelled)
+    for pair in (queries.shown.candidates, queries.unlabelled.candidates)
   )
   assert not asked & others
 
@@ -253,11 +254,75 @@ def test_without_a_use_for_them_no_unlabelled_pairs_are_drawn():
   assert not bool(again.opening)
 
 
-def test_pairs_from_an_empty_archive_are_skipped():
-  asking = questions()
+def absorbed(asking, queries, wanted=2, memory=None):
+  answers = asking.teach(queries, KEY)
+  memory = asking.init() if memory is None else memory
+  return asking.append(memory, queries, answers, jnp.int32(wanted), jnp.int32(0))
+
+
+def test_pairs_from_an_archive_without_segments_are_skipped_and_not_kept():
+  asking = questions(margin=MARGIN, unlabelled_per_label=2)
   queries = propose(asking, archive=archives.init_archive(L, T, N, 2, 1, 1))
-  memory, metrics = asking.append(
-    asking.init(), queries, asking.teach(queries, KEY), jnp.int32(2), jnp.int32(0)
-  )
+  memory, metrics = absorbed(asking, queries)
   assert int(metrics['pairs_skipped']) == int(metrics['pairs_asked']) == 2
   assert np.asarray(memory.asked.skipped[:2]).all()
+  assert int(memory.unlabelled.count) == 0
+  # All of its episodes are shorter than a clip with its margins.
+  short = filled()
+  done = jnp.zeros_like(short.steps.done).at[:: STORED - 1].set(True)
+  short = dataclasses.replace(short, steps=dataclasses.replace(short.steps, done=done))
+  memory, _ = absorbed(asking, propose(asking, archive=short))
+  assert int(memory.unlabelled.count) == 0
+
+
+def test_every_skip_is_counted_once_whatever_it_was_for():
+  asking = questions()
+  queries = propose(asking)
+  pose = queries.shown.candidates.first.pose.at[1].set(jnp.inf)
+  first = dataclasses.replace(queries.shown.candidates.first, pose=pose)
+  candidates = queries.shown.candidates._replace(first=first)
+  broken = queries._replace(shown=queries.shown._replace(candidates=candidates))
+  memory, metrics = absorbed(asking, broken)
+  assert int(metrics['pairs_skipped']) == 1
+  _, metrics = absorbed(asking, queries, memory=memory)
+  assert int(metrics['pairs_skipped']) == 0
+
+
+def test_strategies_see_what_members_say_as_it_was_trained():
+  def propose(archive, members, store, key, strategy, wanted):
+    return members(Clip(jnp.ones((2, H, 2)), jnp.ones((2, H, 1)), None))
+
+  asking = Questions(
+    init=lambda: None,
+    propose=propose,
+    teach=None,
+    append=None,
+    sessions=SESSIONS,
+    memory_bytes=0,
+  )
+  model = make_reward_model(RewardOptions(hidden_size=4, hidden_layers=1), 2, 1)
+  feedback = make_feedback(
+    ArchiveShape(L, T, N),
+    (2, 1, 1),
+    PerKind(None, asking),
+    model,
+    fit=None,
+    pay=None,
+    pay_width=3,
+    segment_steps=H,
+  )
+  state = feedback.init(KEY)
+  scaled = dataclasses.replace(
+    state.reward_model, shift=jnp.full(3, 2.0), scale=jnp.array([0.1, 1.0, 10.0])
+  )
+  scaled = state.replace(reward_model=scaled)
+  said, same = (
+    feedback.propose(s, KEY, PerKind('', 'uniform'), PerKind(0, K)).pairs
+    for s in (state, scaled)
+  )
+  np.testing.assert_array_equal(said, same)
+  rewards = model.r_hat_members(
+    scaled.reward_model, jnp.ones((2, H, 2)), jnp.ones((2, H, 1))
+  )
+  want = (np.asarray(said) - 2.0) / np.array([0.1, 1.0, 10.0])[:, None, None]
+  np.testing.assert_allclose(rewards, want, rtol=1e-5)

@@ -34,14 +34,14 @@ def test_moments_match_numpy(steps: str) -> None:
   options = RepulsionOptions(statistics_steps=steps)
   stats = _fit(options)
   obs, action, rating, usable = _clips()
-  if steps == 'first_step':
-    obs, action = obs[:, :1], action[:, :1]
   flat = obs[usable].reshape(-1, DS)
   mean, std = flat.mean(0), flat.std(0)
   action_std = np.maximum(action[usable].reshape(-1, DA).std(0), 0.1)
   assert action_std[1] == 0.1
   np.testing.assert_allclose(stats.whitening.obs_std, std, rtol=1e-4)
   np.testing.assert_allclose(stats.whitening.action_std, action_std, rtol=1e-5)
+  if steps == 'first_step':  # Of the Gaussians only: scales are those of all steps.
+    obs, action = obs[:, :1], action[:, :1]
   x = np.concatenate([np.clip((obs - mean) / std, -5, 5), action / action_std], -1)
   groups = [rating == 0, rating == 1, rating == 2, rating <= 1]
   for row, group in enumerate(groups):
@@ -128,7 +128,7 @@ def test_heads_are_the_ridge_regression_of_unsquashed_actions() -> None:
   raw = raw.reshape(-1, DA)
   sc, rc = s - s.mean(0), raw - raw.mean(0)
   ss = 0.9 * sc.T @ sc / len(s) + (0.1 + 1e-6) * np.eye(DS)
-  gain = np.linalg.solve(ss, sc.T @ rc / len(s)).T
+  gain = np.linalg.solve(ss, 0.9 * sc.T @ rc / len(s)).T
   residual = rc - sc @ gain.T
   assert stats.heads is not None
   np.testing.assert_allclose(stats.heads.gain[0], gain, atol=1e-4)

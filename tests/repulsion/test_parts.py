@@ -11,7 +11,11 @@ from rlfb_jax.repulsion import PolicyBatch, RepulsionOptions, abort_rule, bounds
 from rlfb_jax.repulsion.diagnostics import sampling_floor
 from rlfb_jax.repulsion.features import Whitening, features
 from rlfb_jax.repulsion.heads import normal_kl
-from rlfb_jax.repulsion.policy import squashed_entropy, squashed_log_prob
+from rlfb_jax.repulsion.policy import (
+  saturated_share,
+  squashed_entropy,
+  squashed_log_prob,
+)
 from rlfb_jax.repulsion.weights import (
   active_rows,
   below_median_gate,
@@ -166,6 +170,11 @@ def test_abort_after_five_bad_iterations_in_a_row() -> None:
   assert history == [False] * 9 + [True]
   nan = abort_rule(jnp.asarray(4), jnp.asarray(jnp.nan), jnp.asarray(0.0), 2)
   assert nan.abort
+
+
+def test_what_is_not_a_number_is_saturated() -> None:
+  action = jnp.array([0.5, -0.98, jnp.nan, jnp.inf])
+  assert float(saturated_share(action)) == 0.75
 
 
 @pytest.mark.parametrize(

@@ -40,17 +40,17 @@ def test_modes_reach_the_agent_through_their_own_opening_only() -> None:
   }
   for mode, expected in openings.items():
     made = make_repulsion(RepulsionOptions(kl_mode=mode), toy.policy, 3, 3, 1)
-    parts = (made.regulariser, made.shape_advantages, made.shape_rewards)
+    parts = (made.term, made.shape_advantages, made.shape_rewards)
     assert tuple(part is not None for part in parts) == expected, mode
   options = RepulsionOptions(kl_mode='ratio', ratio_form='objective')
-  assert make_repulsion(options, toy.policy, 3, 3, 1).regulariser is not None
+  assert make_repulsion(options, toy.policy, 3, 3, 1).term is not None
   none = make_repulsion(RepulsionOptions(beta=0.0), toy.policy, 3, 3, 1)
-  assert none.regulariser is None
+  assert none.term is None
 
 
 def test_the_public_code_has_a_value_but_no_gradient() -> None:
   repulsion, stats = toy.two_class_setup(launch.parse(['--preset=hpml_code']).kl)
-  assert repulsion.regulariser is None
+  assert repulsion.term is None
   value, slope = jax.jit(jax.value_and_grad(repulsion.value))(
     toy.start(), stats, _batch(), jax.random.key(2)
   )
@@ -103,7 +103,7 @@ def test_masked_classes_have_neither_value_nor_gradient(
 ) -> None:
   """Under jit, and under vmap over seeds beside a seed whose classes are live."""
   repulsion, live = toy.two_class_setup(options)
-  term = repulsion.regulariser
+  term = repulsion.term
   assert term is not None
   fresh, dead = jax.jit(repulsion.init)(), _poisoned(live)
   assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, live)
@@ -128,7 +128,7 @@ def test_masked_classes_have_neither_value_nor_gradient(
 def test_one_broken_class_leaves_the_others_alone() -> None:
   options = RepulsionOptions(include_best=True)
   repulsion, stats = toy.two_class_setup(options)
-  term = repulsion.regulariser
+  term = repulsion.term
   assert term is not None
   slope = jax.jit(
     jax.value_and_grad(lambda p, s: term(p, s, _batch(), jax.random.key(3))[0])
@@ -169,7 +169,7 @@ def test_shaping_equals_the_gradient_of_the_reweighted_divergence() -> None:
   shaping = RepulsionOptions(kl_mode='ratio')
   objective = dataclasses.replace(shaping, ratio_form='objective')
   repulsion, stats = toy.two_class_setup(shaping)
-  term = toy.two_class_setup(objective)[0].regulariser
+  term = toy.two_class_setup(objective)[0].term
   assert term is not None
   assert repulsion.shape_advantages is not None
   batch, start = _batch(512), toy.start()

@@ -102,8 +102,8 @@ def test_one_ratio_step_raises_the_divergence(form: str) -> None:
 
   def loss(params: toy.Params) -> jax.Array:
     if form == 'objective':
-      assert repulsion.regulariser is not None
-      return repulsion.regulariser(params, stats, batch, key)[0]
+      assert repulsion.term is not None
+      return repulsion.term(params, stats, batch, key)[0]
     assert repulsion.shape_advantages is not None
     bonus = repulsion.shape_advantages(stats, obs, jnp.tanh(raw))
     return -jnp.mean(bonus * log_prob(params))
@@ -127,7 +127,7 @@ def test_state_rows_of_the_feature_gradient_are_zero() -> None:
     def policy(params: toy.Params, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
       return toy.policy(params, jax.lax.stop_gradient(obs) if blind else obs)
 
-    term = make_repulsion(options, policy, 2, toy.NUM_STATES, 1).regulariser
+    term = make_repulsion(options, policy, 2, toy.NUM_STATES, 1).term
     assert term is not None
     return term(toy.start(), stats, PolicyBatch(obs=seen), jax.random.key(1))[0]
 

@@ -91,8 +91,8 @@ def ascend(
     Last parameters, and by step: KL of actions given states, log-std, saturation.
   """
   repulsion, stats = two_class_setup(options)
-  assert repulsion.regulariser is not None
-  loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]] = repulsion.regulariser
+  assert repulsion.term is not None
+  loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]] = repulsion.term
 
   def step(params: Params, key: jax.Array) -> tuple[Params, dict[str, jax.Array]]:
     state_key, noise_key = jax.random.split(key)

@@ -1,5 +1,6 @@
 """Sessions on pairs, on both kinds of label, and with SURF."""
 
+import dataclasses
 import functools
 
 import jax
@@ -265,6 +266,23 @@ def test_both_kinds_must_be_learned_for_a_session_to_stop():
   assert int(metrics['reward_passes']) == 60
   assert float(metrics['rating_accuracy']) > 0.9
   assert np.all(np.isfinite(new.params[0].kernel))
+
+
+def test_a_kind_of_no_weight_has_no_say():
+  opts = dataclasses.replace(LONG, rating_weight=0.0)
+  _, state = start(opts)
+  noise = np.random.default_rng(5).integers(0, N, 60)
+  store = rated(60)
+  store = store.replace(rating=store.rating.at[:60].set(jnp.asarray(noise)))
+  fit = fit_of(opts)
+  _, metrics = fit(KEY, state, store, compared(30), None)
+  # Noise is never learned, and three times as many ratings lengthen no pass.
+  assert float(metrics['preference_accuracy']) > 0.9
+  assert int(metrics['reward_passes']) < 60
+  assert float(metrics['rating_accuracy']) < 0.9
+  same, _ = fit(KEY, state, store, compared(1, skip=(0,)), None)
+  assert equal(same.params, state.params)
+  assert equal(same.opt_state, state.opt_state)
 
 
 def test_joint_fit_learns_from_each_kind_what_only_it_shows():

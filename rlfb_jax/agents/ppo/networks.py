@@ -89,14 +89,19 @@ def policy_from_inputs(
   if options.state_dependent_std:
     mean, offset = jnp.split(mean, 2, axis=-1)
     log_std = log_std + offset
-  log_std = extrema.clip(log_std, options.min_log_std, options.max_log_std)
-  return mean, jnp.broadcast_to(log_std, mean.shape)
+  bounded = extrema.clip(log_std, options.min_log_std, options.max_log_std)
+  if options.state_dependent_std:
+    # `hold_spread` cannot take what a network says back to its bounds. A gradient that
+    # passes them does.
+    bounded = log_std + jax.lax.stop_gradient(bounded - log_std)
+  return mean, jnp.broadcast_to(bounded, mean.shape)
 
 
 def hold_spread(params: PPOParams, options: PPOOptions) -> PPOParams:
   """Takes the learned log standard deviation back to its bounds.
 
-  Beyond them the clip has no gradient: a step too far would freeze it for ever.
+  Beyond them the clip has no gradient: a step too far would freeze it for ever. What
+  the network adds where the spread depends on the observation is not held.
   """
   log_std = jnp.clip(params.actor.log_std, options.min_log_std, options.max_log_std)
   return params.replace(actor=params.actor.replace(log_std=log_std))
