@@ -1,6 +1,7 @@
 """The learned reward: ensemble, losses, session training, bi-level step, novelty."""
 
 from rlfb_jax.reward.fit import Fit, RatingFit, make_fit, make_rating_fit
+from rlfb_jax.reward.minibatch_loss import MinibatchLoss
 from rlfb_jax.reward.model import (
   RewardModel,
   RewardModelState,
@@ -9,12 +10,8 @@ from rlfb_jax.reward.model import (
   mean_and_std,
 )
 from rlfb_jax.reward.options import RewardOptions
-from rlfb_jax.reward.preferences import (
-  PreferenceLoss,
-  PreferenceLossOptions,
-  preference_loss,
-)
-from rlfb_jax.reward.ratings import RatingLoss, rating_loss
+from rlfb_jax.reward.preferences import PreferenceLossOptions, preference_loss
+from rlfb_jax.reward.ratings import rating_loss
 from rlfb_jax.reward.semi_supervised import SurfOptions
 from rlfb_jax.reward.state_entropy import (
   StateEntropyState,
@@ -24,10 +21,9 @@ from rlfb_jax.reward.state_entropy import (
 
 __all__ = [
   'Fit',
-  'PreferenceLoss',
+  'MinibatchLoss',
   'PreferenceLossOptions',
   'RatingFit',
-  'RatingLoss',
   'RewardModel',
   'RewardModelState',
   'RewardOptions',

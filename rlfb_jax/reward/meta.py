@@ -118,8 +118,7 @@ class Judge(NamedTuple):
       boundaries=options.boundaries,
       loss=options.loss,
     )
-    counted = jnp.sum(batch.mask, dtype=jnp.float32)
-    return Verdict(options.rating_weight * out.loss, out.correct, counted)
+    return Verdict(options.rating_weight * out.loss, out.correct, out.counted)
 
   def __call__(
     self, pair_scores: jax.Array | None, rated_scores: jax.Array | None, b: OuterBatch

@@ -7,12 +7,12 @@ padding is excluded exactly by `mask`.
 """
 
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.config import Options, option
+from rlfb_jax.reward.minibatch_loss import MinibatchLoss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,23 +32,6 @@ class PreferenceLossOptions(Options):
     'Count equal pairs in the accuracy as if the first segment were better, as the '
     'public code does; otherwise they are not counted.',
   )
-
-
-class PreferenceLoss(NamedTuple):
-  """Outcome of one minibatch.
-
-  Attributes:
-    loss: mean cross-entropy over real pairs, [], in nats; 0 where there are none.
-    usable: whether there is a real pair, [] bool.
-    correct: counted pairs whose better segment has the larger predicted return; a
-      tie predicts the first, [] float32.
-    counted: pairs that the accuracy is about, [] float32.
-  """
-
-  loss: jax.Array
-  usable: jax.Array
-  correct: jax.Array
-  counted: jax.Array
 
 
 def cross_entropy(margin: jax.Array, target: jax.Array) -> jax.Array:
@@ -87,7 +70,7 @@ def preference_loss(
   *,
   label_margin: float = 0.0,
   equal_as_first: bool = False,
-) -> PreferenceLoss:
+) -> MinibatchLoss:
   """Bradley-Terry cross-entropy of one member on one minibatch.
 
   Args:
@@ -96,6 +79,10 @@ def preference_loss(
     mask: real pairs, [B] bool.
     label_margin: see `PreferenceLossOptions`.
     equal_as_first: likewise.
+
+  Returns:
+    The mean loss over real pairs. A pair is correct where its better segment has the
+    larger predicted return; a tie predicts the first.
 
   Raises:
     ValueError: at trace time, if the shapes disagree.
@@ -111,7 +98,7 @@ def preference_loss(
   target = label_margin + (1.0 - 2.0 * label_margin) * label
   each = jnp.where(mask, cross_entropy(margin, target), 0.0)
   correct, counted = count_correct(margin, label, mask, equal_as_first)
-  return PreferenceLoss(
+  return MinibatchLoss(
     loss=jnp.sum(each) / jnp.maximum(jnp.sum(mask), 1),
     usable=jnp.any(mask),
     correct=correct,

@@ -7,32 +7,16 @@ boundaries. All functions take one minibatch of one ensemble member; padding is
 excluded exactly by `mask`.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.extrema import max_of, min_of
 from rlfb_jax.core.padding import Count, capacity, fill, number
+from rlfb_jax.reward.minibatch_loss import MinibatchLoss
 
 EPSILON = 1e-6  # Added to the spread of the returns (ERL-VLM, public code).
 # Of classes that a run does not have. Finite: 0 * inf would be in the loss.
 NO_CLASS = -1e9
-
-
-class RatingLoss(NamedTuple):
-  """Outcome of one minibatch.
-
-  Attributes:
-    loss: [] float32, nats for cross-entropy.
-    usable: whether the minibatch can teach anything, [] bool: at least two
-      classes, and returns that differ.
-    correct: real samples whose most probable class is their label, [] float32.
-  """
-
-  loss: jax.Array
-  usable: jax.Array
-  correct: jax.Array
 
 
 def _extremes(returns: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -151,7 +135,7 @@ def rating_loss(
   sharpness: float | jax.Array = 30.0,
   boundaries: str = 'midpoint',
   loss: str = 'cross_entropy',
-) -> RatingLoss:
+) -> MinibatchLoss:
   """Loss of one member on one minibatch.
 
   Args:
@@ -166,8 +150,9 @@ def rating_loss(
       the label, 2 (1 - p_y) (ERL-VLM).
 
   Returns:
-    `RatingLoss`; the loss is the weighted mean over real samples and 0 where the
-    minibatch is not usable.
+    The weighted mean over real samples. A minibatch can teach that has at least two
+    classes and returns that differ. A sample is correct where its most probable class
+    is its label; all real ones are counted.
   """
   normalised = normalise_returns(returns, mask)
   rows = capacity(num_classes)
@@ -185,4 +170,5 @@ def rating_loss(
   counts = class_counts(ratings, mask, rows)
   usable = (jnp.sum(counts > 0) >= 2) & (high - low >= EPSILON)
   correct = jnp.sum(mask & (jnp.argmax(logits, axis=-1) == ratings), dtype=jnp.float32)
-  return RatingLoss(jnp.where(usable, mean, 0.0), usable, correct)
+  counted = jnp.sum(mask, dtype=jnp.float32)
+  return MinibatchLoss(jnp.where(usable, mean, 0.0), usable, correct, counted)

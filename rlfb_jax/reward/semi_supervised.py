@@ -15,13 +15,14 @@ from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.types import Key
 from rlfb_jax.feedback.preferences import PreferenceStore
 from rlfb_jax.feedback.unlabelled import UnlabelledStore
+from rlfb_jax.reward.minibatch_loss import MinibatchLoss
 from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.reward.preferences import (
   PreferenceLossOptions,
   cross_entropy,
   preference_loss,
 )
-from rlfb_jax.reward.session import Outcome, Source
+from rlfb_jax.reward.session import Source
 from rlfb_jax.reward.shuffle import batch_count, uniform_order
 from rlfb_jax.reward.sources import gather_pairs, pair_source, segment_rewards
 
@@ -164,20 +165,19 @@ def surf_sources(
 
   def labelled_loss(
     params: MLP, index: jax.Array, mask: jax.Array, key: Key
-  ) -> Outcome:
+  ) -> MinibatchLoss:
     returns = cropped(rewards_of(store, params, index), key)
-    out = preference_loss(
+    return preference_loss(
       returns,
       store.label[index],
       mask,
       label_margin=pairs.label_margin,
       equal_as_first=pairs.equal_as_first,
     )
-    return Outcome(*out)
 
   def unlabelled_loss(
     params: MLP, index: jax.Array, mask: jax.Array, key: Key
-  ) -> Outcome:
+  ) -> MinibatchLoss:
     rewards = rewards_of(unlabelled, params, index)
     judged = jnp.sum(rewards[..., middle_steps(rewards.shape[-1], surf.margin)], -1)
     returns = cropped(rewards, key)
@@ -185,7 +185,7 @@ def surf_sources(
       judged[:, 1] - judged[:, 0], returns[:, 1] - returns[:, 0], mask, surf.threshold
     )
     seen = jnp.sum(mask, dtype=jnp.float32)
-    return Outcome(loss, jnp.any(mask), confident, seen)
+    return MinibatchLoss(loss, jnp.any(mask), confident, seen)
 
   capacity = unlabelled.first.obs.shape[0]
   held = jnp.arange(capacity) < unlabelled.count

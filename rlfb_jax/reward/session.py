@@ -15,24 +15,9 @@ import optax
 
 from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.types import Key
+from rlfb_jax.reward.minibatch_loss import MinibatchLoss
 from rlfb_jax.reward.model import RewardModelState, make_optimiser, map_members
 from rlfb_jax.reward.options import RewardOptions
-
-
-class Outcome(NamedTuple):
-  """What one member makes of one minibatch of one source, each [].
-
-  Attributes:
-    loss: float32.
-    usable: whether the minibatch can teach anything, bool.
-    correct: predictions that agree with their label, float32.
-    counted: predictions that were compared with one, float32.
-  """
-
-  loss: jax.Array
-  usable: jax.Array
-  correct: jax.Array
-  counted: jax.Array
 
 
 class Source(NamedTuple):
@@ -45,7 +30,7 @@ class Source(NamedTuple):
     weight: factor of its loss; where it is 0 the source has no say in anything.
     graded: whether its accuracy decides when the session stops.
     shuffle: `key -> order [C] int32`, usable rows first.
-    loss: `(params, index [B], mask [B], key) -> Outcome` of one member.
+    loss: `(params, index [B], mask [B], key) -> MinibatchLoss` of one member.
   """
 
   usable: jax.Array
@@ -54,7 +39,7 @@ class Source(NamedTuple):
   weight: float
   graded: bool
   shuffle: Callable[[Key], jax.Array]
-  loss: Callable[[MLP, jax.Array, jax.Array, Key], Outcome]
+  loss: Callable[[MLP, jax.Array, jax.Array, Key], MinibatchLoss]
 
 
 class Tally(NamedTuple):
@@ -176,7 +161,7 @@ def _member_pass(
     orders = tuple(order for order, _, _ in drawn)
     noise = [jax.random.fold_in(k, 2 * j + 1) for k in keys]
 
-    def objective(p: MLP) -> tuple[jax.Array, Outcome]:
+    def objective(p: MLP) -> tuple[jax.Array, MinibatchLoss]:
       outcomes = [
         source.loss(p, index, mask, k)
         for source, (_, index, mask), k in zip(sources, drawn, noise, strict=True)

@@ -12,6 +12,7 @@ from rlfb_jax.feedback.preferences import PreferenceStore
 from rlfb_jax.feedback.rows import usable_labels
 from rlfb_jax.feedback.store import RatingStore
 from rlfb_jax.feedback.unlabelled import UnlabelledStore
+from rlfb_jax.reward.minibatch_loss import MinibatchLoss
 from rlfb_jax.reward.model import network_inputs
 from rlfb_jax.reward.network import apply_member
 from rlfb_jax.reward.options import RewardOptions
@@ -22,7 +23,7 @@ from rlfb_jax.reward.ratings import (
   class_sharpness,
   rating_loss,
 )
-from rlfb_jax.reward.session import Outcome, Source
+from rlfb_jax.reward.session import Source
 from rlfb_jax.reward.shuffle import batch_count, stratified_order, uniform_order
 
 
@@ -92,15 +93,13 @@ def rating_source(
       return stratified_order(key, usable, ratings, rows)
     return uniform_order(key, usable)
 
-  def loss(params: MLP, index: jax.Array, mask: jax.Array, key: Key) -> Outcome:
+  def loss(params: MLP, index: jax.Array, mask: jax.Array, key: Key) -> MinibatchLoss:
     del key
     clip = store.clip
     rewards = segment_rewards(
       options, params, obs_mean, obs_std, clip.obs[index], clip.action[index]
     )
-    out = loss_fn(jnp.sum(rewards, axis=1), ratings[index], mask, weights)
-    seen = jnp.sum(mask, dtype=jnp.float32)
-    return Outcome(out.loss, out.usable, out.correct, seen)
+    return loss_fn(jnp.sum(rewards, axis=1), ratings[index], mask, weights)
 
   size = minibatch_rows(options, usable)
   return Source(
@@ -127,18 +126,17 @@ def pair_source(
   """
   usable = usable_labels(store)
 
-  def loss(params: MLP, index: jax.Array, mask: jax.Array, key: Key) -> Outcome:
+  def loss(params: MLP, index: jax.Array, mask: jax.Array, key: Key) -> MinibatchLoss:
     del key
     obs, action = gather_pairs(store, index)
     rewards = segment_rewards(options, params, obs_mean, obs_std, obs, action)
-    out = preference_loss(
+    return preference_loss(
       jnp.sum(rewards, axis=-1),
       store.label[index],
       mask,
       label_margin=pairs.label_margin,
       equal_as_first=pairs.equal_as_first,
     )
-    return Outcome(*out)
 
   size = minibatch_rows(options, usable)
   return Source(
