@@ -62,6 +62,7 @@ def train(argv: Sequence[str], env: Environment | None = None) -> Finished:
 
   Raises:
     ValueError: in one sentence, before anything is written, if the flags are wrong.
+    BusyError: if another process works on the run.
     UnusableError: if the run has checkpoints of which none can be used.
     OSError: if the disk does not take what a complete run must have.
     Stopped: if a signal, such as Ctrl-C, asked for it; says what is saved.

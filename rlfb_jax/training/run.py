@@ -23,6 +23,7 @@ from rlfb_jax.training import (
   metrics,
   returns,
   run_dir,
+  run_lock,
   signals,
 )
 from rlfb_jax.training.checkpoint import Checkpoints
@@ -76,6 +77,7 @@ def train_run(
   functions: Compiled | None = None,
   say: Callable[[str], None] = tell,
   on_leave: Callable[[], object] = lambda: None,
+  claimed: bool = False,
 ) -> Finished:
   """Trains to the end, from the run's last checkpoint on where it has one.
 
@@ -89,11 +91,13 @@ def train_run(
     say: how people hear of what is not as it was, or not as it should be.
     on_leave: called before a stop ends the process within a program that takes longer
       than `--stop_seconds`.
+    claimed: whether others are kept from the run in another way, see `run_lock.held`.
 
   Returns:
     The run, whose policy is exported and evaluated.
 
   Raises:
+    BusyError: if another process works on the run.
     UnusableError: if the run has checkpoints of which none can be used.
     OSError: if the disk does not take what a complete run must have.
     Stopped: if a signal asked for it; says what is saved.
@@ -106,6 +110,22 @@ def train_run(
   if functions is None:
     placement = place_run(config, jax.tree.leaves(rows)[0].shape[0])
     functions = compile_algorithm(algorithm, placement)
+  with run_lock.held(run, claimed, say):
+    return _train_held(config, env, run, algorithm, rows, functions, say, on_leave)
+
+
+def _train_held(
+  config: methods.Config,
+  env: Environment,
+  run: run_dir.RunDir,
+  algorithm: Algorithm,
+  rows: Any,
+  functions: Compiled,
+  say: Callable[[str], None],
+  on_leave: Callable[[], object],
+) -> Finished:
+  """`train_run`, once nobody else works on the run."""
+  options = config.run
   read_policy = functions.read(algorithm.policy)
 
   first = hosts.is_first()  # Who alone writes, but for its part of checkpoints.

@@ -9,6 +9,7 @@ checkpoints/   the whole state, to go on from
 policy/        the exported policy
 report/        the evaluation at the end, and what rlfb-evaluate has found and filmed
 finished.json  written last: the run is complete
+lock           of the process that works on the run, see `run_lock.py`; empty
 """
 
 import contextlib
@@ -28,6 +29,7 @@ MANIFEST = 'manifest.json'
 METRICS = 'metrics.jsonl'
 ROWS = 'rows.json'
 FINISHED = 'finished.json'
+LOCK = 'lock'
 
 
 class Row(NamedTuple):
@@ -72,6 +74,11 @@ class RunDir:
   def checkpoints(self) -> pathlib.Path:
     """The whole state at some steps; there may be none."""
     return self.root / 'checkpoints'
+
+  @property
+  def lock(self) -> pathlib.Path:
+    """Locked by the process that works on the run, see `run_lock.py`."""
+    return self.root / LOCK
 
   @property
   def finished(self) -> pathlib.Path:
