@@ -138,14 +138,16 @@ def test_bands_are_those_of_finite_seeds():
   assert np.isnan(low[2])
 
 
-def test_a_single_run_of_one_arm_makes_a_page_too(tmp_path):
+def test_a_single_run_of_one_arm_makes_a_page_too(tmp_path, compared):
   write_run(tmp_path / 'r', seeds=(0,), lines=3, finished=False)
   c = comparison.compare(*records.find([str(tmp_path)]))
+  write.write(compared, tmp_path / 'out', 'an older one')
   path = write.write(c, tmp_path / 'out', 'one')
   text = path.read_text()
   assert 'id="learning-curves"' in text
   assert 'probability of improvement, paired differences' in text
-  assert not (tmp_path / 'out' / 'comparisons.csv').exists()
+  # What the older report compared is not left beside it.
+  assert not list((tmp_path / 'out').glob('comparisons.*'))
   assert (tmp_path / 'out' / 'seeds.csv').read_text().count('\n') == 2
 
 
