@@ -125,7 +125,7 @@ def create(
     parent: where runs without a path are kept.
 
   Raises:
-    ValueError: if `path` holds a run already or cannot be made.
+    ValueError: if `path` holds a run already, or cannot be made or written to.
   """
   root = pathlib.Path(path or parent)
   try:
@@ -141,11 +141,16 @@ def create(
     raise ValueError(
       f'--run_dir={path} holds a run already; name another folder or remove this one.'
     )
-  run.flags.write_text(''.join(f'{line}\n' for line in flag_lines))
   records = [{'seed': int(row.seed), 'flags': dict(row.flags)} for row in rows]
-  files.write_json(run.rows, records)
-  # Last: a folder with a manifest is a run.
-  manifest_lib.write(run.manifest, command)
+  try:
+    run.flags.write_text(''.join(f'{line}\n' for line in flag_lines))
+    files.write_json(run.rows, records)
+    # Last: a folder with a manifest is a run.
+    manifest_lib.write(run.manifest, command)
+  except OSError as error:
+    raise ValueError(
+      f'--run_dir={root} cannot be written to ({error.strerror}); name another folder.'
+    ) from None
   return run
 
 
