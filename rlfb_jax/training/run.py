@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from rlfb_jax import methods
 from rlfb_jax.envs.base import Environment
@@ -229,31 +228,10 @@ def _place(functions: Compiled, state: Any) -> Any:
   return placement.put(state, placement.state(state)) if placement else state
 
 
-# Metric -> how a seed's lines are counted, and what the count means. Lines of phases
-# that do not have it hold NaN.
-_BROKEN: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
-  'non_finite_updates': (
-    lambda totals: totals.max(axis=0),
-    'left out {:.0f} updates whose gradient was not finite',
-  ),
-  'reward_non_finite': (
-    lambda counts: counts.sum(axis=0),
-    'left out {:.0f} steps of the reward whose loss was not finite',
-  ),
-  'kl/gradient_dropped': (
-    lambda shares: (shares > 0).sum(axis=0),
-    'dropped repulsions that were not finite in {:.0f} chunks',
-  ),
-}
-
-
 def broken_seeds(run: run_dir.RunDir) -> list[str]:
   """A sentence for each seed, and each thing in it that was not finite."""
-  columns, rows = metrics.read(run.root), run_dir.read_rows(run)
+  rows = run_dir.read_rows(run)
   return [
-    f'seed {row.seed} {text.format(total)}; read its results with care.'
-    for name, (count, text) in _BROKEN.items()
-    if name in columns
-    for row, total in zip(rows, count(np.nan_to_num(columns[name])), strict=True)
-    if total
+    f'seed {rows[index].seed} {text}; read its results with care.'
+    for index, text in metrics.broken(metrics.read(run.root))
   ]

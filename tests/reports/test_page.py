@@ -59,8 +59,9 @@ def test_every_panel_is_well_formed_and_says_what_it_shows(compared):
 
 def test_what_no_run_has_is_left_out_and_said(compared):
   text = page.render(compared, 'x')
-  assert 'they would be empty: policy and repulsion.' in text
+  assert 'they would be empty: success, policy and repulsion.' in text
   assert 'id="policy"' not in text
+  assert 'id="success"' not in text
   assert 'id="over-optimisation"' in text
 
 
