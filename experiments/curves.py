@@ -1,5 +1,6 @@
 """Learning curves of runs: one line a method, a band for the interval over seeds."""
 
+import itertools
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -42,6 +43,8 @@ def read_curve(run_dir: str | pathlib.Path) -> Curve:
 
 # Colours that colour-blind readers can tell apart (Okabe and Ito 2008).
 _COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+# More curves than colours are told apart by their strokes.
+_LOOKS = tuple((colour, style) for style in ('-', '--', '-.') for colour in _COLOURS)
 
 
 def plot(
@@ -66,7 +69,7 @@ def plot(
   import matplotlib.pyplot as plt
 
   names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
-  colours = dict(zip(names, _COLOURS, strict=False))
+  looks = dict(zip(names, itertools.cycle(_LOOKS), strict=False))
   figure, axes = plt.subplots(
     1, len(panels), figsize=(4.6 * len(panels) + 0.6, 3.9), squeeze=False
   )
@@ -74,14 +77,15 @@ def plot(
     for name, curve in curves.items():
       mean, half = mean_interval(curve.returns, axis=1)
       steps = curve.env_steps / 1e6
-      axis.plot(steps, mean, color=colours[name], label=name, linewidth=1.8)
+      colour, style = looks[name]
+      axis.plot(steps, mean, style, color=colour, label=name, linewidth=1.8)
       # Two seeds' interval is 13 times their spread and hides all else.
       if np.isfinite(half).all() and curve.returns.shape[1] > 2:
         axis.fill_between(
-          steps, mean - half, mean + half, color=colours[name], alpha=0.16, lw=0
+          steps, mean - half, mean + half, color=colour, alpha=0.16, lw=0
         )
       if len(curves) == 1:  # Room for each seed.
-        axis.plot(steps, curve.returns, color=colours[name], alpha=0.5, linewidth=0.7)
+        axis.plot(steps, curve.returns, color=colour, alpha=0.5, linewidth=0.7)
     for name, level in (levels or {}).get(task, {}).items():
       axis.axhline(level, color='0.45', linestyle=':', linewidth=1.1)
       side = _freer_side(curves.values(), level)

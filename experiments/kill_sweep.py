@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 
+import jax
 import numpy as np
 
 from rlfb_jax.training import export, metrics
@@ -117,10 +118,9 @@ def differing(a, b):
   for path in ('report/evaluation.json', 'rows.json'):
     if json.loads((a / path).read_text()) != json.loads((b / path).read_text()):
       names.add(path)
-  ours, theirs = export.load_policy(a), export.load_policy(b)
-  for x, y in zip(ours.layers, theirs.layers, strict=True):
-    if any(not np.array_equal(p, q) for p, q in zip(x, y, strict=True)):
-      names.add('policy')
+  ours, theirs = (jax.tree.leaves(export.load_policy(f).params()) for f in (a, b))
+  if not all(np.array_equal(x, y) for x, y in zip(ours, theirs, strict=True)):
+    names.add('policy')
   return sorted(names)
 
 

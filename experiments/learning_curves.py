@@ -6,9 +6,10 @@ Runs what is missing, one vmapped program an arm, and draws what is there:
   python experiments/learning_curves.py --group=truth --seeds=2
   python experiments/learning_curves.py --draw_only
 
-Every finished run leaves `results/learning_curves/<task>-<arm>.json`: the true
-return of training episodes per chunk and seed, the deterministic evaluation at the
-end, the flags and the versions that made them. The picture and the table are made
+Runs lie in `runs/learning_curves`; one that was interrupted goes on when the same is
+asked for again. Every finished one leaves `results/learning_curves/<task>-<arm>.json`:
+the true return of training episodes per chunk and seed, the deterministic evaluation at
+the end, the flags and the versions that made them. The picture and the table are made
 from these files alone.
 """
 
@@ -16,7 +17,6 @@ import argparse
 import json
 import pathlib
 import sys
-import tempfile
 from typing import NamedTuple
 
 import numpy as np
@@ -24,11 +24,12 @@ import published
 from curves import Curve, plot, random_return
 
 import rlfb_jax
-from rlfb_jax.training import manifest, metrics
+from rlfb_jax.training import files, metrics
 from rlfb_jax.training.intervals import mean_interval, paired_difference
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / 'results' / 'learning_curves'
+RUNS = pathlib.Path('runs') / 'learning_curves'
 
 
 class Group(NamedTuple):
@@ -133,6 +134,13 @@ def arguments(argv: list[str]) -> argparse.Namespace:
   for arm in options.arms:
     if arm not in group.arms:
       parser.error(f'--arms={arm} is not one of {", ".join(group.arms)}.')
+  for task in options.tasks:
+    known = task in group.steps or options.steps or options.scale == 'paper'
+    if not known and not options.draw_only:
+      parser.error(
+        f'--tasks={task} has no length of its own; try --steps=256000, or'
+        f' {", ".join(group.steps)}.'
+      )
   return options
 
 
@@ -144,43 +152,47 @@ def run_arm(task: str, arm: str, options: argparse.Namespace) -> None:
     return
   group, quick = GROUPS[options.group], options.scale == 'quick'
   steps = options.steps or (group.steps[task] if quick else PAPER_STEPS)
-  with tempfile.TemporaryDirectory() as folder:
-    flags = [
-      f'--preset={options.preset or group.preset}',
-      f'--task={task}',
-      *group.arms[arm],
-      *(group.tasks.get(task, []) if quick else []),
-      f'--num_seeds={options.seeds}',
-      f'--total_env_steps={steps}',
-      '--tensorboard=false',
-      f'--run_dir={folder}/run',
-    ]
-    run, trained = rlfb_jax.train(flags)
-    columns = metrics.read(run.root)
-    record = {
-      'task': task,
-      'arm': arm,
-      'flags': run.flags.read_text().splitlines(),
-      'command': 'python experiments/learning_curves.py ' + ' '.join(sys.argv[1:]),
-      'seconds': round(trained.seconds, 1),
-      'manifest': manifest.make(),
-      'env_steps': columns['env_steps'].astype(int).tolist(),
-      'episode_return': np.round(columns['episode_return'], 2).tolist(),
-      'evaluation': np.round(trained.evaluation.returns, 2).tolist(),
-    }
-    if trained.q_error is not None:
-      error = trained.q_error._asdict()
-      record['q_error'] = {k: np.round(v, 4).tolist() for k, v in error.items()}
-    for name in WATCHED:
-      if name in columns:
-        values = np.round(columns[name].astype(float), 4)
-        record[name] = np.where(np.isfinite(values), values, None).tolist()
+  flags = [
+    f'--preset={options.preset or group.preset}',
+    f'--task={task}',
+    *group.arms[arm],
+    *(group.tasks.get(task, []) if quick else []),
+    f'--num_seeds={options.seeds}',
+    f'--total_env_steps={steps}',
+    '--tensorboard=false',
+    f'--run_dir={RUNS / path.stem}',
+    '--resume',
+  ]
+  run, trained = rlfb_jax.train(flags)
+  columns = metrics.read(run.root)
+  record = {
+    'task': task,
+    'arm': arm,
+    'flags': run.flags.read_text().splitlines(),
+    'command': 'python experiments/learning_curves.py ' + ' '.join(sys.argv[1:]),
+    'seconds': round(trained.seconds, 1),
+    'manifest': json.loads(run.manifest.read_text()),
+    'env_steps': columns['env_steps'].astype(int).tolist(),
+    'episode_return': np.round(columns['episode_return'], 2).tolist(),
+    'evaluation': np.round(trained.evaluation.returns, 2).tolist(),
+  }
+  if trained.evaluation.success is not None:
+    record['success'] = trained.evaluation.success.tolist()
+  if trained.q_error is not None:
+    error = trained.q_error._asdict()
+    record['q_error'] = {k: np.round(v, 4).tolist() for k, v in error.items()}
+  for name in WATCHED:
+    if name in columns:
+      values = np.round(columns[name].astype(float), 4)
+      record[name] = np.where(np.isfinite(values), values, None).tolist()
   RESULTS.mkdir(parents=True, exist_ok=True)
-  path.write_text(json.dumps(record) + '\n')
+  files.replace(path, (json.dumps(record) + '\n').encode())
 
 
 WATCHED = (
   'evaluation_return',
+  'evaluation_success',
+  'success_rate',
   'saturation',
   'kl/room',
   'kl/gradient_scale',

@@ -6,10 +6,12 @@ Writes report/evaluation-TASK-SEED.json and report/clip.mp4 or .gif; what the ru
 found at its end, report/evaluation.json, stays as it is.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import jax
@@ -23,6 +25,7 @@ from rlfb_jax.envs.make import make
 from rlfb_jax.physics.config import PhysicsOptions
 from rlfb_jax.training import evaluate, export, render
 from rlfb_jax.training import returns as returns_lib
+from rlfb_jax.training.progress import tell
 
 PROGRAM = 'rlfb-evaluate'
 
@@ -64,6 +67,10 @@ def main(argv: Sequence[str]) -> None:
       policy.seed(options.clip_seed)  # Says which there are.
     env = make(options.task or policy.task, **options.engine_settings())
     _check_fit(policy, env)
+  folder = pathlib.Path(options.run) / 'report'
+  with _disk_errors(options.run):  # Known before anything is played.
+    folder.mkdir(exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
   evaluate_key, clip_key = jax.random.split(jax.random.key(options.seed))
   run_all = jax.jit(
     lambda params: evaluate.evaluate_seeds(
@@ -72,13 +79,14 @@ def main(argv: Sequence[str]) -> None:
   )
   episodes = jax.device_get(run_all(policy.params()))
   print(returns_lib.describe(env.name, episodes))
-  folder = pathlib.Path(options.run) / 'report'
   path = folder / returns_lib.file_of(env.name, options.seed)
-  returns_lib.save(path, env.name, options.seed, episodes)
+  with _disk_errors(options.run):
+    returns_lib.save(path, env.name, options.seed, episodes)
   if options.clip and isinstance(env, MujocoEnvironment):
     shown = options.clip_seed
     shown = returns_lib.median_policy(episodes.returns) if shown == -1 else shown
-    said = film(env, policy.seed(shown), folder / 'clip', clip_key, options)
+    with _disk_errors(options.run):
+      said = film(env, policy.seed(shown), folder / 'clip', clip_key, options)
     print(f'policy {shown}: {said}')
 
 
@@ -101,6 +109,19 @@ def film(
     width=options.width,
     height=options.height,
   )
+
+
+@contextlib.contextmanager
+def _disk_errors(run: str) -> Iterator[None]:
+  """Ends the program with one sentence where the run's folder takes no file."""
+  try:
+    yield
+  except OSError as error:
+    tell(
+      f'{PROGRAM}: --run={run} cannot be written to ({error.strerror}); name a copy'
+      ' that can.'
+    )
+    raise SystemExit(1) from None
 
 
 def _check_fit(policy: export.Policy, env: Environment) -> None:

@@ -19,7 +19,9 @@ from rlfb_jax.training.progress import tell
 from rlfb_jax.training.q_error import QError
 from rlfb_jax.training.run import Finished, plain_rows, prepare, train_run
 
-# Flags that cannot change a bit of the results; all others must be as they were.
+# Flags that may differ without a word; all others must be as they were. They change no
+# bit of the results, but that several hosts without `--mesh` spread the seeds over all
+# of their devices, which changes the last ones.
 FREE = (*HOUSEKEEPING, *HOSTS)
 # Flags that may differ, and change the last bits.
 ROUNDING = ('mesh',)
@@ -62,6 +64,7 @@ def train(argv: Sequence[str], env: Environment | None = None) -> Finished:
 
   Raises:
     ValueError: in one sentence, before anything is written, if the flags are wrong.
+    BusyError: if another process works on the run.
     UnusableError: if the run has checkpoints of which none can be used.
     OSError: if the disk does not take what a complete run must have.
     Stopped: if a signal, such as Ctrl-C, asked for it; says what is saved.

@@ -40,7 +40,14 @@ def main(argv: Sequence[str]) -> None:
       raise ValueError(f'No runs are named; try {PROGRAM} runs/NAME --out=report.')
     found, problems = records.find(paths)
     compared = comparison.compare(found, problems)
-    page = write.write(compared, options.out, options.title or default_title(compared))
+    title = options.title or default_title(compared)
+    try:
+      page = write.write(compared, options.out, title)
+    except OSError as error:
+      raise ValueError(
+        f'--out={options.out} cannot be written to ({error.strerror}); name another'
+        ' folder.'
+      ) from None
   for problem in compared.problems:
     tell(f'{PROGRAM}: {problem}')
   print(page)

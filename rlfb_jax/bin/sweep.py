@@ -26,7 +26,7 @@ import jax
 
 from rlfb_jax.bin import flags, launch
 from rlfb_jax.sweeps import cost, held, table
-from rlfb_jax.sweeps.definition import Sweep, read, read_arm, read_axis
+from rlfb_jax.sweeps.definition import Sweep, read, read_arms, read_axes
 from rlfb_jax.sweeps.folder import JobFolder
 from rlfb_jax.sweeps.jobs import Job, plan
 from rlfb_jax.sweeps.runner import STOPPED, Interrupted, Outcome, taken, work_through
@@ -95,8 +95,8 @@ def parse(argv: Sequence[str]) -> Command:
   sweep = Sweep(
     seeds=_whole('seeds', given, from_file.seeds),
     base=(*from_file.base, *base),
-    grid={**from_file.grid, **dict(map(read_axis, repeated['grid']))},
-    arms={**from_file.arms, **dict(map(read_arm, repeated['arm']))},
+    grid={**from_file.grid, **read_axes(repeated['grid'])},
+    arms={**from_file.arms, **read_arms(repeated['arm'])},
   )
   return Command(
     sweep=sweep,

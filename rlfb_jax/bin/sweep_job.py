@@ -57,7 +57,7 @@ def work(folder: JobFolder, on_leave: Callable[[], None] = lambda: None) -> None
   """Trains the rows of a job to their end.
 
   Args:
-    folder: of the job, with its order.
+    folder: of the job, with its order, whose claim this process holds.
     on_leave: called before a stop ends the process where it is, see `train_run`.
   """
   order = folder.read_order()
@@ -68,7 +68,13 @@ def work(folder: JobFolder, on_leave: Callable[[], None] = lambda: None) -> None
     return
   algorithm, rows = compose(configs, env)
   run_lib.train_run(
-    configs[0], env, run, algorithm=algorithm, rows=rows, on_leave=on_leave
+    configs[0],
+    env,
+    run,
+    algorithm=algorithm,
+    rows=rows,
+    on_leave=on_leave,
+    claimed=True,
   )
   for warning in run_lib.broken_seeds(run):
     tell(warning)

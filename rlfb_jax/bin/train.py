@@ -18,6 +18,7 @@ from rlfb_jax.training import hosts, returns, run_dir
 from rlfb_jax.training.checkpoint import UnusableError
 from rlfb_jax.training.progress import tell
 from rlfb_jax.training.run import broken_seeds, stopped_text, train_run
+from rlfb_jax.training.run_lock import BusyError
 from rlfb_jax.training.signals import Stopped
 
 PROGRAM = 'rlfb-train'
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
       say(sentence)
   try:
     trained = train_run(config, env, run, say=say).trained
-  except UnusableError as error:
+  except (BusyError, UnusableError) as error:
     say(str(error))
     raise SystemExit(1) from None
   except OSError as error:

@@ -15,6 +15,7 @@ from rlfb_jax.methods.config import HOUSEKEEPING
 from rlfb_jax.methods.device_options import HOSTS
 from rlfb_jax.methods.recipes import RECIPES
 from rlfb_jax.reports.records import Record, numbers
+from rlfb_jax.training import metrics
 
 # Where and how a run was made, not what it was; or named in other ways.
 _CIRCUMSTANCE = (
@@ -35,8 +36,9 @@ class Cell:
     columns: metric -> [T, S, ...]; `env_steps` is [T].
     final: mean true return of training episodes over the last tenth, [S]; see
       `final_scores`.
-    evaluation: mean true return of deterministic episodes at the end, [S], or None.
-    success: share of them that had it, [S]; None where the task does not tell.
+    evaluation: mean true return of deterministic episodes at the end, [S], NaN for a
+      seed whose run has none; None where no run has one.
+    success: share of them that had it, likewise; None where the task does not tell.
     seconds_per_run: wall time until each line, [T], see `_seconds_per_run`; or None.
     records: where it comes from.
   """
@@ -246,15 +248,15 @@ def _cell(name: str, records: Sequence[Record]) -> tuple[Cell | None, list[str]]
     )
   if not known.any():
     return None, said
-  skipped = columns.get('non_finite_updates')
-  if skipped is not None and skipped.ndim == 2:
-    counts = np.nan_to_num(skipped[-1])
-    for seed, count in zip(seeds, counts, strict=True):
-      if count:
-        said.append(
-          f'{name}: seed {seed} left out {int(count)} updates whose gradient was not '
-          'finite; it counts, but read it with care.'
-        )
+  counted = {seed for seed, fine in zip(seeds, known, strict=True) if fine}
+  for record, fresh in kept:
+    # Of each by itself: one that is joined may lack the column.
+    told = {column: v[:lines] for column, v in record.columns.items()}
+    for i, text in metrics.broken(told):
+      if i in fresh:
+        seed = record.seeds[i]
+        care = '; it counts, but read it with care' if seed in counted else ''
+        said.append(f'{name}: seed {seed} {text}{care}.')
   return Cell(
     seeds=tuple(seed for seed, fine in zip(seeds, known, strict=True) if fine),
     columns={n: v[:, known] if v.ndim > 1 else v for n, v in columns.items()},
@@ -269,9 +271,16 @@ def _cell(name: str, records: Sequence[Record]) -> tuple[Cell | None, list[str]]
 def _mean_episode(
   parts: Sequence[tuple[np.ndarray | None, Sequence[int]]], known: np.ndarray
 ) -> np.ndarray | None:
-  """Each seed's mean over its episodes, [S]; None where a record has none."""
-  means = [each[chosen].mean(1) for each, chosen in parts if each is not None]
-  return np.concatenate(means)[known] if len(means) == len(parts) else None
+  """Each seed's mean over its episodes, [S], NaN where its record has none.
+
+  None where no seed has one.
+  """
+  means = [
+    np.full(len(chosen), np.nan) if each is None else each[chosen].mean(axis=1)
+    for each, chosen in parts
+  ]
+  found: np.ndarray = np.concatenate(means)[known]
+  return found if np.isfinite(found).any() else None
 
 
 def _seconds_per_run(

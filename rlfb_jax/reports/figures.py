@@ -10,6 +10,7 @@ def all_figures(c: Comparison) -> list[Figure]:
   return [
     score_figures.aggregates(c),
     score_figures.learning_curves(c),
+    score_figures.success(c),
     score_figures.profiles(c),
     score_figures.improvement(c),
     score_figures.paired(c),

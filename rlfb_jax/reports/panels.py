@@ -53,6 +53,34 @@ def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   return mean, low, high
 
 
+def over_steps(
+  c: Comparison, metric: str, label: str, limits: tuple[float, float] | None
+) -> list[str]:
+  """A panel for each task on which some run has the metric.
+
+  Args:
+    c: what is compared.
+    metric: a number per seed.
+    label: of the vertical axis.
+    limits: of the metric, which no interval leaves; or None.
+  """
+  panels = []
+  for task in c.tasks:
+    series = []
+    for arm, cell in c.on(task).items():
+      values = cell.columns.get(metric)
+      if values is None or values.ndim != 2 or not np.isfinite(values).any():
+        continue
+      mean, low, high = band(values)
+      if limits is not None:
+        low, high = np.clip(low, *limits), np.clip(high, *limits)
+      colour = c.arms.index(arm)
+      series.append(charts.Series(arm, colour, cell.env_steps * 1.0, mean, low, high))
+    if series:
+      panels.append(charts.lines(task, series, 'environment steps', label))
+  return panels
+
+
 def labels_given(cell: Cell) -> np.ndarray | None:
   """Labels and pairs asked for so far, mean over seeds, [T]; None where never asked."""
   total = None
@@ -149,8 +177,13 @@ def text_of(found: statistics.Estimate, signed: bool = False) -> str:
 def reference_sentence(c: Comparison) -> str:
   """What shares are shares of, where there are any."""
   names = list(dict.fromkeys(c.references[task] for task in c.tasks if task in c.scale))
-  paid = any(arm in c.true_reward for arm in names)
-  kind = 'which is paid the true reward' if paid else 'the best arm of each task'
+  paid = [arm in c.true_reward for arm in names]
+  if all(paid):
+    kind = f'which {"is" if len(names) == 1 else "are"} paid the true reward'
+  else:
+    kind = 'on each task the arm that was run on most tasks, and of several the best'
+    if any(paid):
+      kind += ', among those paid the true reward where there are any'
   return f'the mean final return of {joined(names)}, {kind}'
 
 

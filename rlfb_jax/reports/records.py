@@ -217,7 +217,10 @@ def read_curves(path: pathlib.Path) -> list[Record]:
   columns = {
     name: np.asarray(metrics.to_nan(values), float)
     for name, values in found.items()
-    if isinstance(values, list) and len(values) == len(env_steps) and name != 'flags'
+    if isinstance(values, list)
+    and len(values) == len(env_steps)
+    # These are as long only by chance.
+    and name not in ('flags', 'evaluation', 'success')
   }
   columns['env_steps'] = env_steps
   num_seeds = columns['episode_return'].shape[1]
@@ -226,7 +229,7 @@ def read_curves(path: pathlib.Path) -> list[Record]:
     # Only the total is known: taken as spread evenly.
     columns['wall_seconds'] = seconds * env_steps / env_steps[-1]
   first = int(flags.get('seed', 0))
-  evaluation = found.get('evaluation')
+  evaluation, success = found.get('evaluation'), found.get('success')
   # What the file is named for beside task and arm tells a variant.
   name = path.stem.removeprefix(f'{found["task"]}-') or found['arm']
   return [
@@ -238,7 +241,7 @@ def read_curves(path: pathlib.Path) -> list[Record]:
       seeds=tuple(range(first, first + num_seeds)),
       columns=columns,
       evaluation=None if evaluation is None else np.asarray(evaluation, float),
-      success=None,
+      success=None if success is None else np.asarray(success, float),
       manifest={**found.get('manifest', {}), 'command': [found.get('command', '')]},
       seconds=seconds,
       program_rows=num_seeds,  # An arm is a program.

@@ -4,10 +4,7 @@ import numpy as np
 
 from rlfb_jax.reports import charts
 from rlfb_jax.reports.comparison import Comparison
-from rlfb_jax.reports.panels import (
-  Figure,
-  band,
-)
+from rlfb_jax.reports.panels import Figure, band, over_steps
 
 # View -> metric and its limits.
 _QUALITY = {
@@ -29,7 +26,7 @@ def quality(c: Comparison) -> Figure:
   """How well the learned reward agrees with the true one."""
   views = {}
   for view, (metric, limits) in _QUALITY.items():
-    panels = _over_steps(c, metric, view, limits)
+    panels = over_steps(c, metric, view, limits)
     if panels:
       views[view] = panels
   return Figure(
@@ -49,7 +46,7 @@ def watched(c: Comparison) -> Figure:
   """What the repulsion does to the policy."""
   views = {}
   for view, metric in _WATCHED.items():
-    panels = _over_steps(c, metric, metric, None)
+    panels = over_steps(c, metric, metric, None)
     if panels:
       views[view] = panels
   return Figure(
@@ -60,26 +57,6 @@ def watched(c: Comparison) -> Figure:
     ' over seeds.',
     views,
   )
-
-
-def _over_steps(
-  c: Comparison, metric: str, label: str, limits: tuple[float, float] | None
-) -> list[str]:
-  panels = []
-  for task in c.tasks:
-    series = []
-    for arm, cell in c.on(task).items():
-      values = cell.columns.get(metric)
-      if values is None or values.ndim != 2 or not np.isfinite(values).any():
-        continue
-      mean, low, high = band(values)
-      if limits is not None:
-        low, high = np.clip(low, *limits), np.clip(high, *limits)
-      colour = c.arms.index(arm)
-      series.append(charts.Series(arm, colour, cell.env_steps * 1.0, mean, low, high))
-    if series:
-      panels.append(charts.lines(task, series, 'environment steps', label))
-  return panels
 
 
 def over_optimisation(c: Comparison) -> Figure:

@@ -14,10 +14,17 @@ from rlfb_jax.reports.panels import (
   estimate_row,
   joined,
   labels_given,
+  over_steps,
   reference_sentence,
   shared,
   undrawn_sentence,
 )
+
+# View -> metric.
+_SUCCESS = {
+  'deterministic episodes': 'evaluation_success',
+  'training episodes': 'success_rate',
+}
 
 
 def learning_curves(c: Comparison) -> Figure:
@@ -64,6 +71,23 @@ def learning_curves(c: Comparison) -> Figure:
 
 def _minutes(cell: Cell) -> np.ndarray | None:
   return None if cell.seconds_per_run is None else cell.seconds_per_run / 60
+
+
+def success(c: Comparison) -> Figure:
+  """Share of episodes that had success, where tasks tell it."""
+  views = {}
+  for view, metric in _SUCCESS.items():
+    panels = over_steps(c, metric, 'share with success', (0.0, 1.0))
+    if panels:
+      views[view] = panels
+  return Figure(
+    'success',
+    'Success',
+    'Share of episodes in which the task was solved at any step: of deterministic ones'
+    ' on the way, and of those of training, which explore. Means and 95 % Student'
+    ' intervals over seeds, on the tasks that tell it.',
+    views,
+  )
 
 
 def aggregates(c: Comparison) -> Figure:

@@ -128,7 +128,10 @@ def comparisons(c: Comparison) -> Table:
 
 
 def _mean(values: np.ndarray) -> str:
-  return str(mean_interval(values, statistics.CONFIDENCE))
+  """Over the seeds that have a value, at least one; says so where not all have."""
+  known = values[np.isfinite(values)]
+  some = f' ({len(known)} of {len(values)} seeds)' if len(known) < len(values) else ''
+  return f'{mean_interval(known, statistics.CONFIDENCE)}{some}'
 
 
 def seeds_csv(c: Comparison) -> str:

@@ -6,6 +6,7 @@ from rlfb_jax.reports import page, tables
 from rlfb_jax.reports.comparison import Comparison
 
 PAGE = 'index.html'
+_KINDS = {'csv': tables.to_csv, 'md': tables.to_markdown, 'tex': tables.to_latex}
 
 
 def write(c: Comparison, folder: str | pathlib.Path, title: str) -> pathlib.Path:
@@ -27,10 +28,12 @@ def write(c: Comparison, folder: str | pathlib.Path, title: str) -> pathlib.Path
     'curves.csv': tables.curves_csv(c),
   }
   for table in (tables.final_scores(c), tables.comparisons(c)):
-    if table.rows:
-      files[f'{table.name}.csv'] = tables.to_csv(table)
-      files[f'{table.name}.md'] = tables.to_markdown(table)
-      files[f'{table.name}.tex'] = tables.to_latex(table)
+    for kind, to_text in _KINDS.items():
+      name = f'{table.name}.{kind}'
+      if table.rows:
+        files[name] = to_text(table)
+      else:  # An older report may have had some.
+        (folder / name).unlink(missing_ok=True)
   for name, text in files.items():
     (folder / name).write_text(text, encoding='utf-8')
   return folder / PAGE

@@ -118,6 +118,39 @@ def read(path: str) -> Sweep:
   )
 
 
+def read_axes(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+  """Reads each by `read_axis`.
+
+  Raises:
+    ValueError: in one sentence; also if a flag has two axes.
+  """
+  grid: dict[str, tuple[str, ...]] = {}
+  for flag, values in map(read_axis, texts):
+    if flag in grid:
+      every = dict.fromkeys([*grid[flag], *values])
+      together = (';' if any(',' in value for value in every) else ',').join(every)
+      raise ValueError(
+        f'--grid={flag} is given twice; give all of its values at once, as'
+        f' --grid={flag}={together}.'
+      )
+    grid[flag] = values
+  return grid
+
+
+def read_arms(texts: Sequence[str]) -> dict[str, dict[str, str]]:
+  """Reads each by `read_arm`.
+
+  Raises:
+    ValueError: in one sentence; also if two arms have one name.
+  """
+  arms: dict[str, dict[str, str]] = {}
+  for name, arm in map(read_arm, texts):
+    if name in arms:
+      raise ValueError(f"--arm='{name}: ...' is given twice; each needs its own name.")
+    arms[name] = arm
+  return arms
+
+
 def read_axis(text: str) -> tuple[str, tuple[str, ...]]:
   """Reads `FLAG=VALUE,VALUE`; with a `;` anywhere that parts the values instead.
 
@@ -146,7 +179,12 @@ def read_arm(text: str) -> tuple[str, dict[str, str]]:
     raise ValueError(
       f"--arm='{text}' must be a name and flags, as in 'strong: kl_beta=0.3 seed=7'."
     )
-  return name.strip(), {flag: value for flag, _, value in pairs}
+  arm: dict[str, str] = {}
+  for flag, _, value in pairs:
+    if flag in arm:
+      raise ValueError(f"--arm='{text}' sets {flag} twice; leave one of them out.")
+    arm[flag] = value
+  return name.strip(), arm
 
 
 def _values(flag: str, values: Any) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ def connect(options: DeviceOptions) -> None:
   To be called before JAX is used for anything else. Where devices will speak to each
   other, CPUs are set to do so in one order: under XLA's usual scheduler each may wait
   in another sum for the others, which has hung two processes with a core each.
+  Where an earlier run has connected the process, it only checks the options.
 
   Args:
     options: the mesh; who coordinates, how many there are and which of them this is.
@@ -63,6 +64,8 @@ def connect(options: DeviceOptions) -> None:
       f'--process_id={index} must be less than --num_processes={number}; they are'
       f' counted from 0, try {number - 1}.'
     )
+  if jax.distributed.is_initialized():
+    return  # By an earlier run of this process, among the same hosts.
   # What CPUs on several hosts speak to each other with.
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   try:

@@ -23,6 +23,23 @@ from rlfb_jax.training.run_dir import METRICS, RunDir, read_rows, row_names
 
 Values = Mapping[str, Any]  # name -> array [] or [S] (or [S, ...]).
 
+# Metric -> how a row's lines are counted, and what the count means. Lines of phases
+# that do not have it hold NaN.
+_BROKEN: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+  'non_finite_updates': (
+    lambda totals: totals.max(axis=0),
+    'left out {:.0f} updates whose gradient was not finite',
+  ),
+  'reward_non_finite': (
+    lambda counts: counts.sum(axis=0),
+    'left out {:.0f} steps of the reward whose loss was not finite',
+  ),
+  'kl/gradient_dropped': (
+    lambda shares: (shares > 0).sum(axis=0),
+    'dropped repulsions that were not finite in {:.0f} chunks',
+  ),
+}
+
 
 class MetricsWriter:
   """Writes both files; a line survives the process when `write` returns.
@@ -240,6 +257,21 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         f'line {number} of {path} cannot be read; take it out to read the others.'
       )
   return {name: _column(records, name) for name in _names(records)}
+
+
+def broken(columns: Mapping[str, np.ndarray]) -> list[tuple[int, str]]:
+  """What was not finite in a run: the index of its row, and what was done about it.
+
+  Args:
+    columns: of `read`.
+  """
+  return [
+    (index, text.format(total))
+    for name, (count, text) in _BROKEN.items()
+    if name in columns and columns[name].ndim == 2
+    for index, total in enumerate(count(np.nan_to_num(columns[name])))
+    if total
+  ]
 
 
 def _names(records: list[dict[str, Any]]) -> list[str]:

@@ -4,6 +4,7 @@ Training never depends on graphics: where nothing can draw, callers get one sent
 that says what to install, and go on.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -111,12 +112,16 @@ def write_clip(
     The path with its suffix.
 
   Raises:
-    ValueError: for another suffix, or MP4 without ffmpeg.
+    ValueError: for another suffix, or MP4 without an ffmpeg that works.
+    OSError: if the file cannot be written.
   """
   path = pathlib.Path(path)
   ffmpeg = shutil.which('ffmpeg')
   if not path.suffix:
-    path = path.with_suffix('.mp4' if ffmpeg else '.gif')
+    if ffmpeg:
+      with contextlib.suppress(ValueError):  # An ffmpeg that does not work.
+        return write_clip(path.with_suffix('.mp4'), frames, seconds_per_frame)
+    path = path.with_suffix('.gif')
   if path.suffix not in ('.gif', '.mp4'):
     raise ValueError(f'clip={path} must end in .gif or .mp4.')
   if path.suffix == '.mp4' and not ffmpeg:
@@ -125,7 +130,13 @@ def write_clip(
   frames, duration = frames[::stride], seconds_per_frame * stride
   path.parent.mkdir(parents=True, exist_ok=True)
   if path.suffix == '.mp4':
-    _write_mp4(path, frames, 1.0 / duration, str(ffmpeg))
+    try:
+      _write_mp4(path, frames, 1.0 / duration, str(ffmpeg))
+    except (OSError, subprocess.CalledProcessError):
+      path.unlink(missing_ok=True)  # What there is of it plays nowhere.
+      raise ValueError(
+        f'clip={path} could not be written by ffmpeg; try .gif.'
+      ) from None
   else:
     _write_gif(path, frames, duration)
   return path
@@ -207,4 +218,9 @@ def _write_mp4(path: pathlib.Path, frames: np.ndarray, fps: float, ffmpeg: str) 
   target = ['-vf', 'pad=ceil(iw/2)*2:ceil(ih/2)*2', '-pix_fmt', 'yuv420p']
   command = [ffmpeg, '-y', '-loglevel', 'error', *source, '-r', f'{fps:.6f}']
   command += ['-i', '-', *target, str(path)]
-  subprocess.run(command, input=np.ascontiguousarray(frames).tobytes(), check=True)
+  subprocess.run(
+    command,
+    input=np.ascontiguousarray(frames).tobytes(),
+    stderr=subprocess.DEVNULL,  # It says more than a sentence.
+    check=True,
+  )

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from rlfb_jax import methods
 from rlfb_jax.envs.base import Environment
@@ -23,6 +22,7 @@ from rlfb_jax.training import (
   metrics,
   returns,
   run_dir,
+  run_lock,
   signals,
 )
 from rlfb_jax.training.checkpoint import Checkpoints
@@ -76,6 +76,7 @@ def train_run(
   functions: Compiled | None = None,
   say: Callable[[str], None] = tell,
   on_leave: Callable[[], object] = lambda: None,
+  claimed: bool = False,
 ) -> Finished:
   """Trains to the end, from the run's last checkpoint on where it has one.
 
@@ -89,11 +90,13 @@ def train_run(
     say: how people hear of what is not as it was, or not as it should be.
     on_leave: called before a stop ends the process within a program that takes longer
       than `--stop_seconds`.
+    claimed: whether others are kept from the run in another way, see `run_lock.held`.
 
   Returns:
     The run, whose policy is exported and evaluated.
 
   Raises:
+    BusyError: if another process works on the run.
     UnusableError: if the run has checkpoints of which none can be used.
     OSError: if the disk does not take what a complete run must have.
     Stopped: if a signal asked for it; says what is saved.
@@ -106,6 +109,22 @@ def train_run(
   if functions is None:
     placement = place_run(config, jax.tree.leaves(rows)[0].shape[0])
     functions = compile_algorithm(algorithm, placement)
+  with run_lock.held(run, claimed, say):
+    return _train_held(config, env, run, algorithm, rows, functions, say, on_leave)
+
+
+def _train_held(
+  config: methods.Config,
+  env: Environment,
+  run: run_dir.RunDir,
+  algorithm: Algorithm,
+  rows: Any,
+  functions: Compiled,
+  say: Callable[[str], None],
+  on_leave: Callable[[], object],
+) -> Finished:
+  """`train_run`, once nobody else works on the run."""
+  options = config.run
   read_policy = functions.read(algorithm.policy)
 
   first = hosts.is_first()  # Who alone writes, but for its part of checkpoints.
@@ -209,31 +228,10 @@ def _place(functions: Compiled, state: Any) -> Any:
   return placement.put(state, placement.state(state)) if placement else state
 
 
-# Metric -> how a seed's lines are counted, and what the count means. Lines of phases
-# that do not have it hold NaN.
-_BROKEN: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
-  'non_finite_updates': (
-    lambda totals: totals.max(axis=0),
-    'left out {:.0f} updates whose gradient was not finite',
-  ),
-  'reward_non_finite': (
-    lambda counts: counts.sum(axis=0),
-    'left out {:.0f} steps of the reward whose loss was not finite',
-  ),
-  'kl/gradient_dropped': (
-    lambda shares: (shares > 0).sum(axis=0),
-    'dropped repulsions that were not finite in {:.0f} chunks',
-  ),
-}
-
-
 def broken_seeds(run: run_dir.RunDir) -> list[str]:
   """A sentence for each seed, and each thing in it that was not finite."""
-  columns, rows = metrics.read(run.root), run_dir.read_rows(run)
+  rows = run_dir.read_rows(run)
   return [
-    f'seed {row.seed} {text.format(total)}; read its results with care.'
-    for name, (count, text) in _BROKEN.items()
-    if name in columns
-    for row, total in zip(rows, count(np.nan_to_num(columns[name])), strict=True)
-    if total
+    f'seed {rows[index].seed} {text}; read its results with care.'
+    for index, text in metrics.broken(metrics.read(run.root))
   ]

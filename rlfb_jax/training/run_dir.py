@@ -9,6 +9,7 @@ checkpoints/   the whole state, to go on from
 policy/        the exported policy
 report/        the evaluation at the end, and what rlfb-evaluate has found and filmed
 finished.json  written last: the run is complete
+lock           of the process that works on the run, see `run_lock.py`; empty
 """
 
 import contextlib
@@ -28,6 +29,7 @@ MANIFEST = 'manifest.json'
 METRICS = 'metrics.jsonl'
 ROWS = 'rows.json'
 FINISHED = 'finished.json'
+LOCK = 'lock'
 
 
 class Row(NamedTuple):
@@ -74,6 +76,11 @@ class RunDir:
     return self.root / 'checkpoints'
 
   @property
+  def lock(self) -> pathlib.Path:
+    """Locked by the process that works on the run, see `run_lock.py`."""
+    return self.root / LOCK
+
+  @property
   def finished(self) -> pathlib.Path:
     """Is there once the run is complete, see `read_finished`."""
     return self.root / FINISHED
@@ -118,7 +125,7 @@ def create(
     parent: where runs without a path are kept.
 
   Raises:
-    ValueError: if `path` holds a run already or cannot be made.
+    ValueError: if `path` holds a run already, or cannot be made or written to.
   """
   root = pathlib.Path(path or parent)
   try:
@@ -134,11 +141,16 @@ def create(
     raise ValueError(
       f'--run_dir={path} holds a run already; name another folder or remove this one.'
     )
-  run.flags.write_text(''.join(f'{line}\n' for line in flag_lines))
   records = [{'seed': int(row.seed), 'flags': dict(row.flags)} for row in rows]
-  files.write_json(run.rows, records)
-  # Last: a folder with a manifest is a run.
-  manifest_lib.write(run.manifest, command)
+  try:
+    run.flags.write_text(''.join(f'{line}\n' for line in flag_lines))
+    files.write_json(run.rows, records)
+    # Last: a folder with a manifest is a run.
+    manifest_lib.write(run.manifest, command)
+  except OSError as error:
+    raise ValueError(
+      f'--run_dir={root} cannot be written to ({error.strerror}); name another folder.'
+    ) from None
   return run
 
 

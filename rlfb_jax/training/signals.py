@@ -137,7 +137,8 @@ def _listening(seconds: float, leave: Callable[[int], None]) -> Iterator[None]:
         if urgent is None:
           urgent, end = number, time.monotonic() + seconds
           if number == signal.SIGINT:
-            os.write(2, _HINT)
+            with contextlib.suppress(OSError):  # There may be nobody to tell.
+              os.write(2, _HINT)
       if urgent is not None and (interrupts > 1 or time.monotonic() >= end):
         leave(urgent)
         return

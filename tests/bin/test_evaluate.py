@@ -1,5 +1,6 @@
 """rlfb-evaluate end to end on a policy that we know."""
 
+import errno
 import json
 
 import numpy as np
@@ -86,6 +87,36 @@ def test_mistakes_are_one_sentence(run, capsys, argv, sentence):
   error = capsys.readouterr().err
   assert sentence in error
   assert error.count('\n') == 1
+
+
+@pytest.mark.parametrize('nowhere', ['/dev/null', '/proc/self'])
+def test_nothing_is_played_for_a_run_that_takes_no_file(
+  run, monkeypatch, capsys, nowhere
+):
+  (run / 'report').symlink_to(nowhere)
+  monkeypatch.setattr(evaluate.evaluate, 'evaluate_seeds', None)
+  with pytest.raises(SystemExit) as caught:
+    evaluate.main([f'--run={run}', '--engine=native'])
+  assert caught.value.code == 1
+  said = capsys.readouterr()
+  assert said.out == ''
+  assert said.err.startswith(f'rlfb-evaluate: --run={run} cannot be written to (')
+  assert said.err.endswith('); name a copy that can.\n')
+  assert said.err.count('\n') == 1
+
+
+def test_what_was_played_is_told_though_it_cannot_be_saved(run, monkeypatch, capsys):
+  def full(*args):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  monkeypatch.setattr(evaluate.returns_lib, 'save', full)
+  with pytest.raises(SystemExit) as caught:
+    evaluate.main([f'--run={run}', '--num_episodes=1', '--engine=native'])
+  assert caught.value.code == 1
+  said = capsys.readouterr()
+  assert said.out.count('over 1 episodes') == SEEDS
+  assert said.err.count('\n') == 1
+  assert 'cannot be written to (No space left on device)' in said.err
 
 
 def test_engines_are_chosen_as_in_training(run, monkeypatch):

@@ -56,6 +56,19 @@ def test_mistakes_are_one_sentence(arguments, message, capsys):
   assert error.count('\n') == 1
 
 
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, capsys):
+  write_run(tmp_path / 'a')
+  out = tmp_path / 'out'
+  out.touch()
+  with pytest.raises(SystemExit) as ended:
+    report.main([str(tmp_path / 'a'), f'--out={out}'])
+  assert ended.value.code == 1
+  assert capsys.readouterr().err == (
+    f'rlfb-report: --out={out} cannot be written to (File exists); name another'
+    ' folder.\n'
+  )
+
+
 def test_help_lists_its_flags(capsys):
   report.main(['--help'])
   assert '--title' in capsys.readouterr().out

@@ -1,6 +1,8 @@
 """rlfb-train --resume: signals, kills, flags."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -14,8 +16,8 @@ import pytest
 
 from experiments import kill_runs
 from rlfb_jax.bin import launch, train
-from rlfb_jax.training import export, metrics, run_dir
-from rlfb_jax.training.run import make_environment, plain_rows
+from rlfb_jax.training import export, metrics, run_dir, run_lock
+from rlfb_jax.training.run import make_environment, plain_rows, train_run
 
 TINY = (
   '--task=probe_observed',
@@ -171,6 +173,67 @@ def test_resume_needs_a_folder_and_starts_what_is_not_there(tmp_path, capsys):
     train.main([*TINY, '--resume'])
   assert '--resume needs --run_dir=FOLDER' in capsys.readouterr().err
   assert launch.parse([*TINY, '--resume', f'--run_dir={tmp_path / "a"}']).run.resume
+
+
+@pytest.fixture
+def in_use(cut):
+  """The run that was cut, as if another process worked on it."""
+  with open(cut / 'lock', 'ab') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    yield cut
+
+
+def test_a_run_in_use_is_refused_and_left_as_it_is(in_use, capsys):
+  unfinished = in_use / 'checkpoints' / '96.orbax-checkpoint-tmp'
+  unfinished.mkdir()
+  before = (in_use / 'metrics.jsonl').read_bytes()
+  with pytest.raises(SystemExit) as caught:
+    train.main([f'--run_dir={in_use}', '--resume'])
+  assert caught.value.code == 1
+  said = capsys.readouterr().err
+  assert 'Traceback' not in said
+  assert said.splitlines()[-1] == (
+    f'rlfb-train: --run_dir={in_use} is in use by another process; wait until it has'
+    ' ended, or name another folder.'
+  )
+  assert unfinished.is_dir()
+  assert (in_use / 'metrics.jsonl').read_bytes() == before
+
+
+def test_a_run_is_locked_while_it_is_trained_and_no_longer(cut, monkeypatch):
+  def is_locked():
+    with open(cut / 'lock', 'ab') as lock:
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        return True
+    return False
+
+  seen = []
+  finish = run_dir.write_finished
+  monkeypatch.setattr(
+    run_dir, 'write_finished', lambda *args: (seen.append(is_locked()), finish(*args))
+  )
+  train.main([f'--run_dir={cut}', '--resume'])
+  assert seen == [True]
+  assert not is_locked()
+
+
+def test_a_file_system_without_locks_keeps_nobody_off(in_use, monkeypatch):
+  def no_locks(file, how):
+    raise OSError(errno.ENOLCK, 'No locks available')
+
+  monkeypatch.setattr(run_lock.fcntl, 'flock', no_locks)
+  train.main([f'--run_dir={in_use}', '--resume'])
+  assert (in_use / 'finished.json').is_file()
+
+
+def test_the_claim_on_a_job_counts_more_than_a_lock(in_use, capsys):
+  config = launch.parse([f'--run_dir={in_use}', '--resume'])
+  run = run_dir.RunDir(in_use)
+  train_run(config, make_environment(config), run, claimed=True)
+  assert run_dir.read_finished(run) is not None
+  assert f'{in_use} is locked by another process; goes on' in capsys.readouterr().err
 
 
 def test_garbage_among_the_metrics_is_left_out_and_named(whole, cut, capsys):

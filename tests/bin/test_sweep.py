@@ -220,7 +220,8 @@ def test_a_job_that_is_left_where_it_is_lets_go_of_its_claim(tmp_path, monkeypat
   folder.write_order(job)
   states = []
 
-  def leave_it(*args, on_leave, **more):
+  def leave_it(*args, on_leave, claimed, **more):
+    assert claimed
     states.append(folder.state())
     on_leave()
     states.append(folder.state())

@@ -79,6 +79,18 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
   assert not (tmp_path / 'new').exists()
 
 
+@pytest.mark.parametrize('name', ['flags.txt', 'rows.json.new', 'manifest.json.new'])
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, capsys, name):
+  (tmp_path / name).mkdir()
+  with pytest.raises(SystemExit) as caught:
+    train.main([*TINY, f'--run_dir={tmp_path}'])
+  assert caught.value.code == 1
+  assert capsys.readouterr().err == (
+    f'rlfb-train: --run_dir={tmp_path} cannot be written to (Is a directory); name'
+    ' another folder.\n'
+  )
+
+
 def test_seeds_that_broke_are_named(tmp_path):
   rows = [run_dir.Row(10, {}), run_dir.Row(11, {})]
   run = run_dir.create(str(tmp_path), 'x', rows=rows)

@@ -8,7 +8,9 @@ import pytest
 
 from rlfb_jax.reports import (
   comparison,
+  figures,
   page,
+  panels,
   records,
   reward_figures,
   score_figures,
@@ -74,7 +76,8 @@ def test_where_no_task_has_a_scale_nothing_is_pooled(tmp_path):
   assert score_figures.profiles(c).views == {}
   assert 'Share: of' not in tables.final_scores(c).says
   text = page.render(c, 'x')
-  assert 'they would be empty: all runs in one number, performance profiles' in text
+  said = 'they would be empty: all runs in one number, success, performance profiles'
+  assert said in text
 
 
 def test_rows_with_flags_of_their_own_are_arms_of_their_own(tmp_path):
@@ -157,6 +160,9 @@ def test_a_run_all_of_whose_seeds_were_run_for_longer_is_left_out_and_named(tmp_
 def test_broken_and_missing_seeds_are_named(tmp_path):
   def spoil(line):
     line['non_finite_updates'][2] = 4.0
+    line['reward_non_finite'] = [0.0, 2.0, 1.0]
+    if line['env_steps'] > 800:
+      line['kl/gradient_dropped'] = [0.5, 0.0, 0.0]
     if line['env_steps'] > 500:
       line['episode_return'][1] = None
 
@@ -166,7 +172,14 @@ def test_broken_and_missing_seeds_are_named(tmp_path):
   assert c.cells['walker_walk', 'rbrl'].seeds == (0, 2)
   said = ' '.join(c.problems)
   assert 'rbrl on walker_walk: seeds 1 have no finite return' in said
-  assert 'seed 2 left out 4 updates' in said
+  care = '; it counts, but read it with care.'
+  for sentence in (
+    f'seed 2 left out 4 updates whose gradient was not finite{care}',
+    'seed 1 left out 20 steps of the reward whose loss was not finite.',
+    f'seed 2 left out 10 steps of the reward whose loss was not finite{care}',
+    f'seed 0 dropped repulsions that were not finite in 2 chunks{care}',
+  ):
+    assert f'rbrl on walker_walk: {sentence}' in c.problems
   assert 'rbrl on walker_walk: seeds 1, which other arms have, are missing.' in said
 
 
@@ -222,6 +235,75 @@ def test_success_is_a_column_where_a_task_tells_it(tmp_path):
     ['7', '0.5'],
     ['7', '0'],
   ]
+
+
+def test_success_is_a_figure_where_a_run_tells_it(tmp_path):
+  def tell(line):
+    seeds = len(line['episode_return'])
+    line['success_rate'] = [line['env_steps'] / 1000] * seeds
+    if line['env_steps'] % 500 == 0:
+      line['evaluation_success'] = [0.5, 1.0, 1.0]
+
+  write_run(tmp_path / 'a', task='mine', spoil=tell)
+  write_run(tmp_path / 'b')
+  c = compare(tmp_path)
+  figure = score_figures.success(c)
+  assert list(figure.views) == ['deterministic episodes', 'training episodes']
+  (deterministic,), (training,) = figure.views.values()
+  assert '>mine<' in training
+  (drawn,) = json.loads(ET.fromstring(deterministic).get('data-plot'))
+  assert drawn['x'] == [500, 1000]
+  np.testing.assert_allclose(drawn['y'], 2.5 / 3, atol=1e-4)
+  assert max(drawn['h']) == 1  # A share.
+  anchors = [f.anchor for f in figures.all_figures(c)]
+  assert anchors[anchors.index('learning-curves') + 1] == 'success'
+  assert 'id="success"' in page.render(c, 'x')
+  assert score_figures.success(compare(tmp_path / 'b')).views == {}
+
+
+def test_seeds_without_an_evaluation_hide_no_others(tmp_path):
+  first = write_run(tmp_path / 'a', task='mine')
+  write_run(tmp_path / 'b', task='mine', seeds=(3, 4), seed=3)
+  assert compare(tmp_path).cells['mine', 'rbrl'].evaluation is None
+  success = np.array([[1, 1], [0, 1], [0, 0]], bool)
+  found = Episodes(np.full((3, 2), 7.0), success)
+  returns.save(first / 'report' / returns.FILE, 'mine', 0, found)
+  c = compare(tmp_path)
+  cell = c.cells['mine', 'rbrl']
+  assert cell.seeds == (0, 1, 2, 3, 4)
+  np.testing.assert_array_equal(cell.evaluation, [7, 7, 7, np.nan, np.nan])
+  np.testing.assert_array_equal(cell.success, [1, 0.5, 0, np.nan, np.nan])
+  table = tables.final_scores(c)
+  (row,) = (dict(zip(table.head, row, strict=True)) for row in table.rows)
+  assert row['evaluation'] == '7.00 ± 0.00 (3 of 5 seeds)'
+  assert row['success'].startswith('0.50 ±')
+  assert row['success'].endswith(' (3 of 5 seeds)')
+  assert 'of 5' not in row['mean']
+  lines = tables.seeds_csv(c).splitlines()
+  assert [line.split(',')[-2:] for line in lines[4:]] == [['', '']] * 2
+
+
+def test_the_reference_is_said_to_be_what_it_is(tmp_path):
+  said = {}
+  for name, arms in {
+    'one': {'walker_walk': ('ppo', 'rbrl'), 'cheetah_run': ('ppo',)},
+    'two': {'walker_walk': ('ppo', 'rbrl'), 'cheetah_run': ('sac',)},
+    'some': {'walker_walk': ('ppo', 'rbrl'), 'cheetah_run': ('rbrl',)},
+    'none': {'walker_walk': ('rbrl', 'rbrl_kl'), 'cheetah_run': ('rbrl',)},
+  }.items():
+    for task, methods in arms.items():
+      for method in methods:
+        write_run(tmp_path / name / task / method, task=task, method=method)
+    said[name] = panels.reference_sentence(compare(tmp_path / name))
+  rule = ', on each task the arm that was run on most tasks, and of several the best'
+  mean = 'the mean final return of '
+  assert said == {
+    'one': f'{mean}ppo, which is paid the true reward',
+    'two': f'{mean}sac and ppo, which are paid the true reward',
+    'some': f'{mean}rbrl and ppo{rule}, among those paid the true reward where there'
+    ' are any',
+    'none': f'{mean}rbrl{rule}',
+  }
 
 
 def test_an_evaluation_of_another_task_is_left_out_and_named(tmp_path):

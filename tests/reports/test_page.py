@@ -59,8 +59,9 @@ def test_every_panel_is_well_formed_and_says_what_it_shows(compared):
 
 def test_what_no_run_has_is_left_out_and_said(compared):
   text = page.render(compared, 'x')
-  assert 'they would be empty: policy and repulsion.' in text
+  assert 'they would be empty: success, policy and repulsion.' in text
   assert 'id="policy"' not in text
+  assert 'id="success"' not in text
   assert 'id="over-optimisation"' in text
 
 
@@ -138,14 +139,16 @@ def test_bands_are_those_of_finite_seeds():
   assert np.isnan(low[2])
 
 
-def test_a_single_run_of_one_arm_makes_a_page_too(tmp_path):
+def test_a_single_run_of_one_arm_makes_a_page_too(tmp_path, compared):
   write_run(tmp_path / 'r', seeds=(0,), lines=3, finished=False)
   c = comparison.compare(*records.find([str(tmp_path)]))
+  write.write(compared, tmp_path / 'out', 'an older one')
   path = write.write(c, tmp_path / 'out', 'one')
   text = path.read_text()
   assert 'id="learning-curves"' in text
   assert 'probability of improvement, paired differences' in text
-  assert not (tmp_path / 'out' / 'comparisons.csv').exists()
+  # What the older report compared is not left beside it.
+  assert not list((tmp_path / 'out').glob('comparisons.*'))
   assert (tmp_path / 'out' / 'seeds.csv').read_text().count('\n') == 2
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rlfb_jax.bin import sweep
 from rlfb_jax.sweeps.definition import Sweep, read, read_arm, read_axis
 
 
@@ -88,3 +89,25 @@ def test_an_axis_needs_a_flag_and_values(text):
 def test_an_arm_needs_a_name_and_flags(text):
   with pytest.raises(ValueError, match='must be a name and flags'):
     read_arm(text)
+
+
+@pytest.mark.parametrize(
+  ('given', 'sentence'),
+  [
+    (
+      ['--grid=kl_beta=0.1', '--grid=kl_beta=0.3,0.5'],
+      '--grid=kl_beta is given twice; .* as --grid=kl_beta=0.1,0.3,0.5.$',
+    ),
+    (
+      ['--arm=a: kl_beta=0.1', '--arm= a : seed=3'],
+      "--arm='a: ...' is given twice; each needs its own name.$",
+    ),
+    (
+      ['--arm=a: kl_beta=0.1 --kl_beta=0.3'],
+      "kl_beta=0.3' sets kl_beta twice; leave one of them out.$",
+    ),
+  ],
+)
+def test_what_is_given_twice_is_refused_and_not_dropped(given, sentence):
+  with pytest.raises(ValueError, match=sentence):
+    sweep.parse(['--out=x', *given])

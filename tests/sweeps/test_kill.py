@@ -5,9 +5,43 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from experiments import kill_sweep
+from rlfb_jax.training import export
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def _leave(folder, **changes):
+  """A finished job, with a policy that differs in `changes`."""
+  (folder / 'report').mkdir(parents=True)
+  (folder / 'metrics.jsonl').write_text('{"env_steps": 1, "x": [1.0]}\n')
+  (folder / 'report' / 'evaluation.json').write_text('{}')
+  (folder / 'rows.json').write_text('[]')
+  arrays = {
+    'mean': np.zeros((1, 2), np.float32),
+    'scale': np.ones((1, 2), np.float32),
+    'layers': ((np.zeros((1, 2, 1), np.float32), np.zeros((1, 1), np.float32)),),
+  }
+  policy = export.Policy(task='x', clip=1.0, **{**arrays, **changes})
+  export.save(folder / 'policy', policy)
+  return folder
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    {'mean': np.ones((1, 2), np.float32)},
+    {'scale': 2 * np.ones((1, 2), np.float32)},
+    {'layers': ((np.ones((1, 2, 1), np.float32), np.zeros((1, 1), np.float32)),)},
+  ],
+)
+def test_every_array_of_a_policy_is_compared(tmp_path, change):
+  same, other = _leave(tmp_path / 'same'), _leave(tmp_path / 'other', **change)
+  assert kill_sweep.differing(_leave(tmp_path / 'a'), same) == []
+  assert kill_sweep.differing(same, other) == ['policy']
 
 
 @pytest.mark.slow

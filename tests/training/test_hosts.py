@@ -64,6 +64,14 @@ def test_flags_win_over_variables(asked, monkeypatch):
   assert asked == [('job-0.svc:1234', 4, 3), ('a:1', 4, 1), ('a:1', None, None)]
 
 
+def test_a_second_run_of_a_process_stays_among_its_hosts(asked, monkeypatch):
+  monkeypatch.setattr(jax.distributed, 'is_initialized', lambda: True)
+  hosts.connect(DeviceOptions(coordinator_address='a:1', num_processes=2, process_id=0))
+  assert asked == []
+  with pytest.raises(ValueError, match='no port'):
+    hosts.connect(DeviceOptions(coordinator_address='a'))
+
+
 @pytest.mark.parametrize(
   ('options', 'needed'),
   [

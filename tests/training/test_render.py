@@ -104,6 +104,21 @@ def test_a_clip_is_a_gif_where_there_is_no_ffmpeg(tmp_path, monkeypatch):
     render.write_clip(tmp_path / 'a.avi', frames, 0.1)
 
 
+@pytest.mark.parametrize('code', ['echo no >&2; echo half > "$f"; exit 1', 'kill $$'])
+def test_a_clip_is_a_gif_where_ffmpeg_does_not_work(tmp_path, monkeypatch, capfd, code):
+  broken = tmp_path / 'ffmpeg'
+  broken.write_text(f'#!/bin/sh\nfor f in "$@"; do :; done; {code}\n')
+  broken.chmod(0o755)
+  monkeypatch.setattr(render.shutil, 'which', lambda name: str(broken))
+  # More than a pipe holds.
+  frames = np.zeros((2, 200, 200, 3), np.uint8)
+  assert render.write_clip(tmp_path / 'a', frames, 0.1).suffix == '.gif'
+  with pytest.raises(ValueError, match=r'could not be written by ffmpeg; try \.gif'):
+    render.write_clip(tmp_path / 'a.mp4', frames, 0.1)
+  assert not (tmp_path / 'a.mp4').exists()
+  assert capfd.readouterr().err == ''
+
+
 @pytest.mark.skipif(shutil.which('ffmpeg') is None, reason='ffmpeg is not installed')
 def test_mp4_is_written_by_ffmpeg(tmp_path):
   frames = np.zeros((5, 13, 15, 3), np.uint8)

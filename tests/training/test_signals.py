@@ -1,5 +1,6 @@
 """Signals set a flag, and are given back; who does not answer is left."""
 
+import errno
 import hashlib
 import os
 import signal
@@ -99,6 +100,18 @@ def test_a_second_ctrl_c_leaves_the_program_at_once():
       assert time.monotonic() - start < 30
   finally:
     signal.signal(signal.SIGINT, before)
+  assert left == [signal.SIGINT]
+
+
+def test_a_hint_that_nobody_hears_keeps_no_program_from_being_left(monkeypatch):
+  def nobody(number, text):
+    raise OSError(errno.EIO, 'Input/output error')
+
+  monkeypatch.setattr(signals.os, 'write', nobody)
+  left, told = [], threading.Event()
+  with signals.watch(0.1, lambda number: (left.append(number), told.set())):
+    os.kill(os.getpid(), signal.SIGINT)
+    assert told.wait(5)
   assert left == [signal.SIGINT]
 
 
