@@ -21,7 +21,7 @@ from rlfb_jax.core.batching import one_seed_at_a_time
 from rlfb_jax.core.replay import Replay
 from rlfb_jax.core.types import Key
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.preferences import append, init_preferences
+from rlfb_jax.feedback.preference_store import append, init_preferences
 from rlfb_jax.methods.off_policy_parts import transitions_of
 from rlfb_jax.reward.fit import make_fit
 from rlfb_jax.reward.model import make_reward_model

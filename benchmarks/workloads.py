@@ -13,7 +13,7 @@ from rlfb_jax.agents import ppo
 from rlfb_jax.bin import launch
 from rlfb_jax.envs.base import EnvState
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.store import append, init_store
+from rlfb_jax.feedback.rating_store import append, init_ratings
 from rlfb_jax.methods.algorithm import Request
 from rlfb_jax.methods.collect import Experience, collect
 from rlfb_jax.physics.host import HostSimulator
@@ -162,7 +162,7 @@ def reward_passes(env: Any, config: methods.Config, num_passes: int) -> Workload
   ratings = jax.random.randint(keys[3], (capacity,), 0, config.rating.num_classes)
   skipped = jnp.zeros(capacity, bool)
   store = append(
-    init_store(capacity, length, *sizes), clip, ratings, skipped, env_steps=0
+    init_ratings(capacity, length, *sizes), clip, ratings, skipped, env_steps=0
   )
   model = make_reward_model(options, *sizes[:2]).init(keys[4])
   return Workload(

@@ -1,44 +1,44 @@
 """What a teacher is shown and says: clips, raters, queries, labels, schedule."""
 
-from rlfb_jax.feedback import archive, preferences, store, unlabelled
-from rlfb_jax.feedback.archive import Archive, Rollout, SegmentIndex
+from rlfb_jax.feedback import archive, preference_store, rating_store, unlabelled_store
+from rlfb_jax.feedback.archive import Archive, ArchivedSteps, SegmentIndex
+from rlfb_jax.feedback.clip_queries import STRATEGIES, QueryStrategy, pool_size
 from rlfb_jax.feedback.clips import Clip, middle
+from rlfb_jax.feedback.pair_pool import CandidatePairs, PairPool, draw_pairs
 from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES, Asked, PairStrategy
-from rlfb_jax.feedback.pairs import Candidates, PairPool, draw_pairs
-from rlfb_jax.feedback.preferences import PreferenceStore
-from rlfb_jax.feedback.queries import STRATEGIES, QueryStrategy, pool_size
-from rlfb_jax.feedback.raters import RaterOptions, Ratings, rate
+from rlfb_jax.feedback.preference_store import PreferenceStore
+from rlfb_jax.feedback.rating_store import RatingStore
 from rlfb_jax.feedback.recent_return import mean_recent_reward
 from rlfb_jax.feedback.schedule import (
   PairOptions,
+  PlannedSession,
   ScheduleOptions,
-  Session,
   label_schedule,
 )
-from rlfb_jax.feedback.store import RatingStore
-from rlfb_jax.feedback.teachers import Preferences, TeacherOptions, prefer
-from rlfb_jax.feedback.unlabelled import UnlabelledStore
+from rlfb_jax.feedback.scripted_rater import RaterOptions, RatingAnswers, rate
+from rlfb_jax.feedback.scripted_teacher import PreferenceAnswers, TeacherOptions, prefer
+from rlfb_jax.feedback.unlabelled_store import UnlabelledStore
 
 __all__ = [
   'PAIR_STRATEGIES',
   'STRATEGIES',
   'Archive',
+  'ArchivedSteps',
   'Asked',
-  'Candidates',
+  'CandidatePairs',
   'Clip',
   'PairOptions',
   'PairPool',
   'PairStrategy',
+  'PlannedSession',
+  'PreferenceAnswers',
   'PreferenceStore',
-  'Preferences',
   'QueryStrategy',
   'RaterOptions',
+  'RatingAnswers',
   'RatingStore',
-  'Ratings',
-  'Rollout',
   'ScheduleOptions',
   'SegmentIndex',
-  'Session',
   'TeacherOptions',
   'UnlabelledStore',
   'archive',
@@ -48,8 +48,8 @@ __all__ = [
   'middle',
   'pool_size',
   'prefer',
-  'preferences',
+  'preference_store',
   'rate',
-  'store',
-  'unlabelled',
+  'rating_store',
+  'unlabelled_store',
 ]

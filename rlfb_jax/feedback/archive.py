@@ -17,7 +17,7 @@ from rlfb_jax.core.types import Key
 from rlfb_jax.feedback.clips import Clip
 
 
-class Rollout(flax.struct.PyTreeNode):
+class ArchivedSteps(flax.struct.PyTreeNode):
   """T steps of N environments, leaves [T, N, ...].
 
   Attributes:
@@ -46,7 +46,7 @@ class Archive(flax.struct.PyTreeNode):
     rollout_steps: T of every rollout; divides L.
   """
 
-  steps: Rollout
+  steps: ArchivedSteps
   head: jax.Array
   filled: jax.Array
   rollout_steps: int = flax.struct.field(pytree_node=False)
@@ -112,7 +112,7 @@ def init_archive(
     return jnp.zeros((length, num_envs, *shape), jnp.float32)
 
   return Archive(
-    steps=Rollout(
+    steps=ArchivedSteps(
       obs=ring(observation_size),
       action=ring(action_size),
       pose=ring(pose_size),
@@ -125,7 +125,7 @@ def init_archive(
   )
 
 
-def append(archive: Archive, rollout: Rollout) -> Archive:
+def append(archive: Archive, rollout: ArchivedSteps) -> Archive:
   """Writes a rollout over the oldest steps.
 
   Raises:
@@ -242,7 +242,7 @@ def gather(
   return Clip(steps.obs, steps.action, steps.pose), steps.env_reward
 
 
-def latest(archive: Archive, num_steps: int) -> Rollout:
+def latest(archive: Archive, num_steps: int) -> ArchivedSteps:
   """The newest steps of all environments, oldest first, leaves [T, N, ...].
 
   Steps that were never written are zeros.

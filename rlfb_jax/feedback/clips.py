@@ -29,6 +29,18 @@ class Clip(flax.struct.PyTreeNode):
     return int(self.obs.shape[0])
 
 
+class Segments(flax.struct.PyTreeNode):
+  """What r_hat reads of B segments, and no pose, since nobody will see them.
+
+  Attributes:
+    obs: raw observations, [B, H, ds].
+    action: actions as executed, [B, H, da].
+  """
+
+  obs: jax.Array
+  action: jax.Array
+
+
 def middle(segments: Tree, steps: int) -> Tree:
   """The middle of longer segments, leaves [B, H + 2 margin, ...] -> [B, H, ...].
 

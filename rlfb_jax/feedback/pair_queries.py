@@ -15,10 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.types import Key
-from rlfb_jax.feedback.k_center import farthest_first
-from rlfb_jax.feedback.pairs import Candidates
-from rlfb_jax.feedback.preferences import PreferenceStore
-from rlfb_jax.feedback.queries import (
+from rlfb_jax.feedback.answers import usable_labels
+from rlfb_jax.feedback.clip_queries import (
   EnsembleReward,
   Wanted,
   any_of,
@@ -26,7 +24,9 @@ from rlfb_jax.feedback.queries import (
   eligible,
   highest,
 )
-from rlfb_jax.feedback.rows import usable_labels
+from rlfb_jax.feedback.k_center import farthest_first
+from rlfb_jax.feedback.pair_pool import CandidatePairs
+from rlfb_jax.feedback.preference_store import PreferenceStore
 
 
 class Asked(NamedTuple):
@@ -42,12 +42,12 @@ class Asked(NamedTuple):
 
 
 PairStrategy = Callable[
-  [Key, EnsembleReward, Candidates, int, Asked, Wanted], jax.Array
+  [Key, EnsembleReward, CandidatePairs, int, Asked, Wanted], jax.Array
 ]
 Score = Callable[[jax.Array], jax.Array]
 
 
-def pair_features(pair: Candidates) -> jax.Array:
+def pair_features(pair: CandidatePairs) -> jax.Array:
   """States of both segments in a row, without actions, [P, 2 H ds]."""
   sides = [x.obs.reshape(x.obs.shape[0], -1) for x in (pair.first, pair.second)]
   return jnp.concatenate(sides, axis=1)
@@ -55,11 +55,13 @@ def pair_features(pair: Candidates) -> jax.Array:
 
 def asked_so_far(store: PreferenceStore) -> Asked:
   """The context of a strategy, from all answers collected."""
-  pairs = Candidates(store.first, store.second)
+  pairs = CandidatePairs(store.first, store.second)
   return Asked(pair_features(pairs), usable_labels(store))
 
 
-def member_logits(ensemble_r_hat: EnsembleReward, candidates: Candidates) -> jax.Array:
+def member_logits(
+  ensemble_r_hat: EnsembleReward, candidates: CandidatePairs
+) -> jax.Array:
   """log-odds of each member that the second segment is better, [K, P]."""
   first, second = (jnp.sum(ensemble_r_hat(clip), axis=-1) for clip in candidates)
   return second - first
@@ -84,7 +86,7 @@ def entropy_score(logits: jax.Array) -> jax.Array:
 def uniform(
   key: Key,
   ensemble_r_hat: EnsembleReward,
-  candidates: Candidates,
+  candidates: CandidatePairs,
   k: int,
   asked: Asked,
   wanted: Wanted = None,
@@ -103,7 +105,7 @@ def _choosing(score: Score | None = None, *, spread: bool = False) -> PairStrate
   def choose(
     key: Key,
     ensemble_r_hat: EnsembleReward,
-    candidates: Candidates,
+    candidates: CandidatePairs,
     k: int,
     asked: Asked,
     wanted: Wanted = None,

@@ -5,8 +5,8 @@ import math
 from typing import NamedTuple
 
 from rlfb_jax.core.config import Options, option
+from rlfb_jax.feedback.clip_queries import STRATEGIES
 from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES
-from rlfb_jax.feedback.queries import STRATEGIES
 
 SESSION_SIZES = ('constant', 'front', 'back')
 
@@ -89,7 +89,7 @@ class PairOptions(ScheduleOptions):
   )
 
 
-class Session(NamedTuple):
+class PlannedSession(NamedTuple):
   """One request for labels.
 
   Attributes:
@@ -144,7 +144,7 @@ def label_schedule(
   total_env_steps: int,
   chunk_env_steps: int,
   episode_env_steps: int,
-) -> tuple[Session, ...]:
+) -> tuple[PlannedSession, ...]:
   """All sessions of a run.
 
   The first follows pre-training (with none: the first chunk); later ones come as
@@ -167,7 +167,7 @@ def label_schedule(
   def fires_at(due: int) -> int:
     return _fires_at(due, options, chunk_env_steps, episode_env_steps)
 
-  sessions: list[Session] = []
+  sessions: list[PlannedSession] = []
   asked = 0
   at = first_labels_at(options, chunk_env_steps, episode_env_steps)
   while at < total_env_steps and asked < options.label_budget:
@@ -175,7 +175,7 @@ def label_schedule(
     num_labels = min(due, options.label_budget - asked)
     asked += num_labels
     query = options.query if sessions else 'uniform'
-    sessions.append(Session(at, num_labels, asked, query))
+    sessions.append(PlannedSession(at, num_labels, asked, query))
     at = fires_at(at + options.session_interval)
   if not sessions:
     raise ValueError(

@@ -8,9 +8,9 @@ from rlfb_jax.agents.ddpg import DDPGOptions
 from rlfb_jax.agents.ppo import PPOOptions
 from rlfb_jax.agents.sac import SACOptions
 from rlfb_jax.core.config import Options, option
-from rlfb_jax.feedback.raters import RaterOptions
 from rlfb_jax.feedback.schedule import PairOptions, ScheduleOptions
-from rlfb_jax.feedback.teachers import TeacherOptions
+from rlfb_jax.feedback.scripted_rater import RaterOptions
+from rlfb_jax.feedback.scripted_teacher import TeacherOptions
 from rlfb_jax.methods.device_options import DeviceOptions
 from rlfb_jax.methods.off_policy_options import ReplayOptions
 from rlfb_jax.methods.recipes import AGENTS, METHODS, QUESTIONS, Recipe, resolve

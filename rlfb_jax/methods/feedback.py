@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from rlfb_jax.core.padding import Count, capacity, fill
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.feedback import archive as archive_lib
+from rlfb_jax.feedback.answers import usable_labels
 from rlfb_jax.feedback.archive import Archive
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.rows import usable_labels
 from rlfb_jax.methods.algorithm import PerKind, Request
 from rlfb_jax.methods.collect import Experience
 from rlfb_jax.methods.parts import Feedback
@@ -112,7 +112,7 @@ def make_feedback(
     )
 
   def observe(state: FeedbackState, experience: Experience) -> FeedbackState:
-    rollout = archive_lib.Rollout(
+    rollout = archive_lib.ArchivedSteps(
       obs=experience.obs,
       action=experience.action,
       pose=experience.pose,

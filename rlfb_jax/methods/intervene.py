@@ -63,7 +63,7 @@ def make_intervention(
   """
 
   def pushing(
-    feedback: FeedbackState, steps: Experience | archive_lib.Rollout
+    feedback: FeedbackState, steps: Experience | archive_lib.ArchivedSteps
   ) -> ClassStatistics:
     return gated_classes(
       repulsion, feedback, r_hat, steps.obs, steps.action, segment_steps

@@ -7,22 +7,21 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.types import Key, Metrics
-from rlfb_jax.feedback import preferences as preferences_lib
-from rlfb_jax.feedback import unlabelled as unlabelled_lib
+from rlfb_jax.feedback import preference_store, unlabelled_store
 from rlfb_jax.feedback.archive import Archive
+from rlfb_jax.feedback.clip_queries import EnsembleReward, pool_size
 from rlfb_jax.feedback.clips import middle
+from rlfb_jax.feedback.pair_pool import PairPool, draw_pairs
 from rlfb_jax.feedback.pair_queries import (
   PAIR_STRATEGIES,
   asked_so_far,
   recent_only,
 )
-from rlfb_jax.feedback.pairs import PairPool, draw_pairs
-from rlfb_jax.feedback.preferences import PreferenceStore
-from rlfb_jax.feedback.queries import EnsembleReward, pool_size
+from rlfb_jax.feedback.preference_store import PreferenceStore
 from rlfb_jax.feedback.recent_return import mean_segment_return
-from rlfb_jax.feedback.schedule import PairOptions, Session
-from rlfb_jax.feedback.teachers import Preferences, TeacherOptions, prefer
-from rlfb_jax.feedback.unlabelled import UnlabelledStore
+from rlfb_jax.feedback.schedule import PairOptions, PlannedSession
+from rlfb_jax.feedback.scripted_teacher import PreferenceAnswers, TeacherOptions, prefer
+from rlfb_jax.feedback.unlabelled_store import UnlabelledStore
 from rlfb_jax.methods.questions import Questions, Sizes
 
 
@@ -52,7 +51,7 @@ class PairQueries(NamedTuple):
 def make_pair_questions(
   teacher: TeacherOptions,
   options: PairOptions,
-  sessions: tuple[Session, ...],
+  sessions: tuple[PlannedSession, ...],
   sizes: Sizes,
   num_envs: int,
   episode_length: int,
@@ -113,7 +112,7 @@ def make_pair_questions(
       unlabelled=unlabelled,
     )
 
-  def teach(queries: PairQueries, key: Key) -> Preferences:
+  def teach(queries: PairQueries, key: Key) -> PreferenceAnswers:
     return prefer(
       key,
       middle(queries.shown.first_rewards, steps),
@@ -126,13 +125,13 @@ def make_pair_questions(
   def append(
     store: PairMemory,
     queries: PairQueries,
-    answers: Preferences,
+    answers: PreferenceAnswers,
     wanted: jax.Array,
     env_steps: jax.Array,
   ) -> tuple[PairMemory, Metrics]:
     skipped = answers.skipped | ~queries.shown.valid
     first, second = queries.shown.candidates
-    asked = preferences_lib.append(
+    asked = preference_store.append(
       store.asked,
       first,
       second,
@@ -145,7 +144,7 @@ def make_pair_questions(
     if unlabelled is not None and queries.unlabelled is not None:
       # The archive holds a segment for all of them or for none.
       drawn = queries.unlabelled.valid[0]
-      unlabelled = unlabelled_lib.append(
+      unlabelled = unlabelled_store.append(
         unlabelled,
         *queries.unlabelled.candidates,
         wanted=jnp.where(drawn, wanted * unlabelled_per_label, 0),
@@ -160,15 +159,15 @@ def make_pair_questions(
   def init() -> PairMemory:
     unlabelled = None
     if unlabelled_per_label:
-      unlabelled = unlabelled_lib.init_unlabelled(
+      unlabelled = unlabelled_store.init_unlabelled(
         budget * unlabelled_per_label, stored_steps, *sizes[:2]
       )
-    asked = preferences_lib.init_preferences(budget, stored_steps, *sizes)
+    asked = preference_store.init_preferences(budget, stored_steps, *sizes)
     return PairMemory(asked, unlabelled)
 
-  memory_bytes = preferences_lib.memory_bytes(budget, stored_steps, *sizes)
+  memory_bytes = preference_store.memory_bytes(budget, stored_steps, *sizes)
   if unlabelled_per_label:
-    memory_bytes += unlabelled_lib.memory_bytes(
+    memory_bytes += unlabelled_store.memory_bytes(
       budget * unlabelled_per_label, stored_steps, *sizes[:2]
     )
   return Questions(

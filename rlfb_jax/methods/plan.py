@@ -9,8 +9,8 @@ from rlfb_jax.core import replay as replay_lib
 from rlfb_jax.envs.base import Environment
 from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.feedback.schedule import (
+  PlannedSession,
   ScheduleOptions,
-  Session,
   first_labels_at,
   label_schedule,
 )
@@ -53,9 +53,9 @@ def chunk_env_steps(config: Config, env: Environment) -> int:
 
 
 def sessions(config: Config, env: Environment) -> PerKind:
-  """When people are asked: `Session`s of each kind, () for one that is not asked."""
+  """When people are asked, `PlannedSession`s; () for a kind that is not asked."""
 
-  def schedule(options: ScheduleOptions) -> tuple[Session, ...]:
+  def schedule(options: ScheduleOptions) -> tuple[PlannedSession, ...]:
     return label_schedule(
       options,
       total_env_steps=config.total_env_steps,

@@ -7,8 +7,8 @@ import jax
 
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.feedback.archive import Archive
-from rlfb_jax.feedback.queries import EnsembleReward
-from rlfb_jax.feedback.schedule import Session
+from rlfb_jax.feedback.clip_queries import EnsembleReward
+from rlfb_jax.feedback.schedule import PlannedSession
 
 Sizes = tuple[int, int, int]  # Observation, action, pose.
 
@@ -30,5 +30,5 @@ class Questions(NamedTuple):
   propose: Callable[[Archive, EnsembleReward, Any, Key, str, jax.Array], Any]
   teach: Callable[[Any, Key], Any]
   append: Callable[..., tuple[Any, Metrics]]
-  sessions: tuple[Session, ...]
+  sessions: tuple[PlannedSession, ...]
   memory_bytes: int

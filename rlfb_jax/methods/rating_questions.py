@@ -7,14 +7,14 @@ import jax.numpy as jnp
 
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.feedback import archive as archive_lib
-from rlfb_jax.feedback import store as store_lib
+from rlfb_jax.feedback import rating_store
 from rlfb_jax.feedback.archive import Archive
+from rlfb_jax.feedback.clip_queries import STRATEGIES, EnsembleReward, pool_size
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.queries import STRATEGIES, EnsembleReward, pool_size
-from rlfb_jax.feedback.raters import RaterOptions, Ratings, rate
+from rlfb_jax.feedback.rating_store import RatingStore
 from rlfb_jax.feedback.recent_return import mean_segment_return
-from rlfb_jax.feedback.schedule import ScheduleOptions, Session
-from rlfb_jax.feedback.store import RatingStore
+from rlfb_jax.feedback.schedule import PlannedSession, ScheduleOptions
+from rlfb_jax.feedback.scripted_rater import RaterOptions, RatingAnswers, rate
 from rlfb_jax.methods.questions import Questions, Sizes
 
 
@@ -37,7 +37,7 @@ class RatingQueries(NamedTuple):
 def make_rating_questions(
   rating: RaterOptions,
   options: ScheduleOptions,
-  sessions: tuple[Session, ...],
+  sessions: tuple[PlannedSession, ...],
   sizes: Sizes,
   max_segment_return: float,
 ) -> Questions:
@@ -75,7 +75,7 @@ def make_rating_questions(
       valid=index.valid[chosen],
     )
 
-  def teach(queries: RatingQueries, key: Key) -> Ratings:
+  def teach(queries: RatingQueries, key: Key) -> RatingAnswers:
     return rate(
       key,
       queries.teacher_rewards,
@@ -87,13 +87,13 @@ def make_rating_questions(
   def append(
     store: RatingStore,
     queries: RatingQueries,
-    answers: Ratings,
+    answers: RatingAnswers,
     wanted: jax.Array,
     env_steps: jax.Array,
   ) -> tuple[RatingStore, Metrics]:
     skipped = answers.skipped | ~queries.valid
     before = jnp.sum(store.skipped)
-    store = store_lib.append(
+    store = rating_store.append(
       store, queries.clip, answers.rating, skipped, env_steps=env_steps, wanted=wanted
     )
     told = jnp.arange(per_session) < wanted
@@ -104,10 +104,10 @@ def make_rating_questions(
     }
 
   return Questions(
-    init=lambda: store_lib.init_store(budget, steps, *sizes),
+    init=lambda: rating_store.init_ratings(budget, steps, *sizes),
     propose=propose,
     teach=teach,
     append=append,
     sessions=sessions,
-    memory_bytes=store_lib.memory_bytes(budget, steps, *sizes),
+    memory_bytes=rating_store.memory_bytes(budget, steps, *sizes),
   )

@@ -14,16 +14,16 @@ import jax.numpy as jnp
 from rlfb_jax.core.batching import in_turn
 from rlfb_jax.core.padding import Count, capacity, fill
 from rlfb_jax.core.types import Key, Metrics
-from rlfb_jax.feedback.preferences import PreferenceStore
-from rlfb_jax.feedback.rows import usable_labels
-from rlfb_jax.feedback.store import RatingStore
-from rlfb_jax.feedback.unlabelled import UnlabelledStore
+from rlfb_jax.feedback.answers import usable_labels
+from rlfb_jax.feedback.preference_store import PreferenceStore
+from rlfb_jax.feedback.rating_store import RatingStore
+from rlfb_jax.feedback.unlabelled_store import UnlabelledStore
 from rlfb_jax.reward.model import RewardModelState
 from rlfb_jax.reward.options import RewardOptions
+from rlfb_jax.reward.passes import FitState, Source, mean_where, train
 from rlfb_jax.reward.preferences import PreferenceLossOptions
 from rlfb_jax.reward.ratings import class_counts
 from rlfb_jax.reward.semi_supervised import SurfOptions, surf_sources, surf_steps
-from rlfb_jax.reward.session import Session, Source, mean_where, train
 from rlfb_jax.reward.sources import pair_source, rating_source
 from rlfb_jax.reward.whitening import Labelled, standardisation, whitening
 
@@ -57,13 +57,13 @@ def _labelled(
   return parts
 
 
-def _mean_loss(session: Session, s: int) -> jax.Array:
+def _mean_loss(session: FitState, s: int) -> jax.Array:
   """Of source s in the last pass, over minibatches of all members."""
   batches = jnp.sum(session.tally.batches[:, s])
   return jnp.sum(session.tally.loss[:, s]) / jnp.maximum(batches, 1)
 
 
-def _metrics(sources: dict[str, Source], session: Session) -> Metrics:
+def _metrics(sources: dict[str, Source], session: FitState) -> Metrics:
   """What a session did; the names are those of `make_fit`."""
   metrics: Metrics = {}
   names = list(sources)

@@ -27,11 +27,11 @@ import jax.numpy as jnp
 from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.padding import Count, number
 from rlfb_jax.core.types import Params
-from rlfb_jax.feedback.unlabelled import Segments
+from rlfb_jax.feedback.clips import Segments
 from rlfb_jax.reward.options import RewardOptions
+from rlfb_jax.reward.passes import mean_where
 from rlfb_jax.reward.preferences import PreferenceLossOptions, preference_loss
 from rlfb_jax.reward.ratings import class_sharpness, rating_loss
-from rlfb_jax.reward.session import mean_where
 
 QValues = Callable[[Params, jax.Array, jax.Array], jax.Array]
 Rewards = Callable[[MLP], jax.Array]

@@ -13,11 +13,10 @@ from rlfb_jax.core.batching import select_rows
 from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.padding import Count
 from rlfb_jax.core.types import Key, Metrics, Params
-from rlfb_jax.feedback.clips import middle
-from rlfb_jax.feedback.preferences import PreferenceStore
-from rlfb_jax.feedback.rows import usable_labels
-from rlfb_jax.feedback.store import RatingStore
-from rlfb_jax.feedback.unlabelled import Segments
+from rlfb_jax.feedback.answers import usable_labels
+from rlfb_jax.feedback.clips import Segments, middle
+from rlfb_jax.feedback.preference_store import PreferenceStore
+from rlfb_jax.feedback.rating_store import RatingStore
 from rlfb_jax.reward.meta import (
   Judge,
   OuterBatch,
@@ -37,8 +36,8 @@ from rlfb_jax.reward.model import (
   map_members,
 )
 from rlfb_jax.reward.options import RewardOptions
+from rlfb_jax.reward.passes import is_finite
 from rlfb_jax.reward.preferences import PreferenceLossOptions
-from rlfb_jax.reward.session import is_finite
 from rlfb_jax.reward.sources import class_weights, segment_rewards
 
 Pay = Callable[[jax.Array], jax.Array]

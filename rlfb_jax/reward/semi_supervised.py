@@ -13,16 +13,16 @@ import jax.numpy as jnp
 from rlfb_jax.core.config import Options, option
 from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.types import Key
-from rlfb_jax.feedback.preferences import PreferenceStore
-from rlfb_jax.feedback.unlabelled import UnlabelledStore
+from rlfb_jax.feedback.preference_store import PreferenceStore
+from rlfb_jax.feedback.unlabelled_store import UnlabelledStore
 from rlfb_jax.reward.minibatch_loss import MinibatchLoss
 from rlfb_jax.reward.options import RewardOptions
+from rlfb_jax.reward.passes import Source
 from rlfb_jax.reward.preferences import (
   PreferenceLossOptions,
   cross_entropy,
   preference_loss,
 )
-from rlfb_jax.reward.session import Source
 from rlfb_jax.reward.shuffle import batch_count, uniform_order
 from rlfb_jax.reward.sources import gather_pairs, pair_source, segment_rewards
 

@@ -8,14 +8,15 @@ import jax.numpy as jnp
 from rlfb_jax.core.networks import MLP
 from rlfb_jax.core.padding import Count, capacity, number
 from rlfb_jax.core.types import Key
-from rlfb_jax.feedback.preferences import PreferenceStore
-from rlfb_jax.feedback.rows import usable_labels
-from rlfb_jax.feedback.store import RatingStore
-from rlfb_jax.feedback.unlabelled import UnlabelledStore
+from rlfb_jax.feedback.answers import usable_labels
+from rlfb_jax.feedback.preference_store import PreferenceStore
+from rlfb_jax.feedback.rating_store import RatingStore
+from rlfb_jax.feedback.unlabelled_store import UnlabelledStore
 from rlfb_jax.reward.minibatch_loss import MinibatchLoss
 from rlfb_jax.reward.model import network_inputs
 from rlfb_jax.reward.network import apply_member
 from rlfb_jax.reward.options import RewardOptions
+from rlfb_jax.reward.passes import Source
 from rlfb_jax.reward.preferences import PreferenceLossOptions, preference_loss
 from rlfb_jax.reward.ratings import (
   balancing_weights,
@@ -23,7 +24,6 @@ from rlfb_jax.reward.ratings import (
   class_sharpness,
   rating_loss,
 )
-from rlfb_jax.reward.session import Source
 from rlfb_jax.reward.shuffle import batch_count, stratified_order, uniform_order
 
 

@@ -5,7 +5,7 @@ import pytest
 from rlfb_jax import methods
 from rlfb_jax.bin import flags, launch
 from rlfb_jax.feedback.schedule import label_schedule
-from rlfb_jax.feedback.teachers import TeacherOptions
+from rlfb_jax.feedback.scripted_teacher import TeacherOptions
 from rlfb_jax.repulsion import RepulsionOptions
 from rlfb_jax.training.run import make_environment
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rlfb_jax.feedback import archive as archives
-from rlfb_jax.feedback.archive import Rollout
+from rlfb_jax.feedback.archive import ArchivedSteps
 
 L, T, N, H = 12, 4, 3, 3
 append = jax.jit(lambda archive, new: archives.append(archive, new))
@@ -15,7 +15,7 @@ gather = jax.jit(archives.gather, static_argnums=2)
 def rollout(first_step, done=None, num_envs=N):
   """Steps whose every field carries 100 env + step."""
   ids = 100.0 * jnp.arange(num_envs) + jnp.arange(first_step, first_step + T)[:, None]
-  return Rollout(
+  return ArchivedSteps(
     obs=ids[..., None] + jnp.array([0.0, 0.25]),
     action=ids[..., None],
     pose=-ids[..., None] * jnp.ones(3),

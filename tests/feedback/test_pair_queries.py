@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlfb_jax.feedback import pair_queries, preferences
+from rlfb_jax.feedback import pair_queries, preference_store
+from rlfb_jax.feedback.clip_queries import pool_size
 from rlfb_jax.feedback.clips import Clip
+from rlfb_jax.feedback.pair_pool import CandidatePairs
 from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES, Asked, recent_only
-from rlfb_jax.feedback.pairs import Candidates
-from rlfb_jax.feedback.queries import pool_size
 
 P, H, K, C = 40, 5, 3, 6
 KEY = jax.random.key(0)
@@ -24,9 +24,9 @@ def clip(size=P, scale=1.0):
   return Clip(obs, action, jnp.zeros((size, H, 1)))
 
 
-CANDIDATES = Candidates(clip(), clip())
+CANDIDATES = CandidatePairs(clip(), clip())
 ASKED = Asked(
-  pair_queries.pair_features(Candidates(clip(C), clip(C))), np.arange(C) < 4
+  pair_queries.pair_features(CandidatePairs(clip(C), clip(C))), np.arange(C) < 4
 )
 
 
@@ -149,7 +149,7 @@ def test_a_smaller_session_chooses_as_if_it_were_the_largest(name):
     # What lies behind its pool decides nothing, whatever is in it.
     for junk in (1.0, 1e3, np.nan):
       scale = np.where(np.arange(P) < size, 1.0, junk)[:, None, None]
-      pairs = Candidates(*(c.replace(obs=c.obs * scale) for c in CANDIDATES))
+      pairs = CandidatePairs(*(c.replace(obs=c.obs * scale) for c in CANDIDATES))
       chosen = np.asarray(choose(name, largest, pairs, ASKED, jnp.int32(wanted)))
       assert len(set(chosen.tolist())) == largest
       if name in want:
@@ -160,8 +160,8 @@ def test_a_smaller_session_chooses_as_if_it_were_the_largest(name):
 def test_k_center_avoids_what_was_asked_but_not_what_was_skipped():
   first, second = (jax.tree.map(lambda x: x[:C], c) for c in CANDIDATES)
   no = np.array([False, True] + [False] * 4)
-  store = preferences.init_preferences(C + 3, H, K, 1, 1)
-  append = jax.jit(preferences.append)
+  store = preference_store.init_preferences(C + 3, H, K, 1, 1)
+  append = jax.jit(preference_store.append)
   store = append(store, first, second, jnp.zeros(C), no, env_steps=0)
   asked = pair_queries.asked_so_far(store)
   order = select('kcenter', P, asked=asked)
@@ -185,7 +185,7 @@ def test_broken_candidates_come_last(name):
   first, second = (c.replace(obs=c.obs + 50.0) for c in CANDIDATES)
   first = first.replace(obs=first.obs.at[3, 0, 0].set(jnp.nan))
   second = second.replace(obs=second.obs.at[8, 1, 1].set(jnp.inf))
-  order = select(name, P, Candidates(first, second), NOBODY)
+  order = select(name, P, CandidatePairs(first, second), NOBODY)
   if name == 'disagreement':  # Infinitely better is certain, not broken.
     order.remove(8)
     assert order[-1] == 3

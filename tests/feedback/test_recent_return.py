@@ -25,7 +25,7 @@ def filled(num_rollouts, ends):
     nothing = jnp.zeros((T, N, 1))
     archive = append(
       archive,
-      archives.Rollout(
+      archives.ArchivedSteps(
         nothing, nothing, nothing, jnp.asarray(REWARDS[steps]), jnp.asarray(done[steps])
       ),
     )

@@ -10,7 +10,7 @@ import pytest
 
 from rlfb_jax.agents.ppo import PPOOptions
 from rlfb_jax.core.padding import Padded
-from rlfb_jax.feedback import store as store_lib
+from rlfb_jax.feedback import rating_store as store_lib
 from rlfb_jax.feedback.clips import Clip
 from rlfb_jax.methods.algorithm import PerKind
 from rlfb_jax.methods.feedback import _boundaries, _no_boundaries, predict_classes
@@ -87,7 +87,7 @@ def test_the_push_rests_once_the_policy_has_moved_far():
 
 @pytest.mark.parametrize('labels', [(0, 1, 2), (0, 1), (1, 2), (0, 2), ()], ids=str)
 def test_no_clip_is_better_than_the_best_class_of_a_run(labels):
-  store = store_lib.init_store(16, 5, 1, 1, 1)
+  store = store_lib.init_ratings(16, 5, 1, 1, 1)
   if labels:
     rating = np.resize(labels, 12)
     level = jnp.asarray(rating + np.linspace(0, 1, 12), jnp.float32)

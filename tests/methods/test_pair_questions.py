@@ -10,15 +10,15 @@ import pytest
 
 from rlfb_jax.feedback import archive as archives
 from rlfb_jax.feedback.clips import Clip
+from rlfb_jax.feedback.pair_pool import draw_pairs
 from rlfb_jax.feedback.pair_queries import (
   PAIR_STRATEGIES,
   disagreement_score,
   entropy_score,
   member_logits,
 )
-from rlfb_jax.feedback.pairs import draw_pairs
-from rlfb_jax.feedback.schedule import PairOptions, Session
-from rlfb_jax.feedback.teachers import TeacherOptions
+from rlfb_jax.feedback.schedule import PairOptions, PlannedSession
+from rlfb_jax.feedback.scripted_teacher import TeacherOptions
 from rlfb_jax.methods.algorithm import PerKind
 from rlfb_jax.methods.feedback import ArchiveShape, make_feedback
 from rlfb_jax.methods.pair_questions import make_pair_questions
@@ -28,7 +28,10 @@ from rlfb_jax.reward.options import RewardOptions
 
 N, T, L, H, MARGIN, K = 2, 10, 60, 3, 2, 6
 STORED = H + 2 * MARGIN
-SESSIONS = (Session(100, 4, 4, 'uniform'), Session(200, K, 4 + K, 'uniform'))
+SESSIONS = (
+  PlannedSession(100, 4, 4, 'uniform'),
+  PlannedSession(200, K, 4 + K, 'uniform'),
+)
 OPTIONS = PairOptions(segment_steps=H, large_batch=5, recent_episodes=3)
 KEY = jax.random.key(0)
 
@@ -46,7 +49,7 @@ def filled():
     ids = 100.0 * jnp.arange(N) + jnp.arange(i * T, (i + 1) * T)[:, None]
     field = ids[..., None]
     archive = archives.append(
-      archive, archives.Rollout(field * jnp.ones(2), field, field, ids, done)
+      archive, archives.ArchivedSteps(field * jnp.ones(2), field, field, ids, done)
     )
   return archive
 

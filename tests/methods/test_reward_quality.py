@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from rlfb_jax.envs.base import first_state
-from rlfb_jax.feedback.archive import Rollout, append, init_archive
+from rlfb_jax.feedback.archive import ArchivedSteps, append, init_archive
 from rlfb_jax.methods.collect import Experience, init_clock, track_episodes
 from rlfb_jax.methods.reward_quality import (
   held_out_quality,
@@ -47,7 +47,7 @@ def test_a_reward_that_is_the_truth_orders_all_clips_and_its_opposite_none():
     return held_out_quality(archive, lambda c: sign * c.obs[..., 0], 4, steps, 16)
 
   assert all(np.isnan(v) for v in quality(archive, 1.0).values())
-  rollout = Rollout(obs, obs, obs, obs[..., 0], np.zeros((20, 3), bool))
+  rollout = ArchivedSteps(obs, obs, obs, obs[..., 0], np.zeros((20, 3), bool))
   archive = append(archive, rollout)
   for sign, accuracy in ((1.0, 1.0), (-1.0, 0.0)):
     seen = quality(archive, sign)

@@ -117,12 +117,12 @@ def _newest(seen, boundaries=(-2.0, -1.0), **options):
   zeros = jnp.zeros((STEPS, ENVS, 1))
   archive = archive_lib.append(
     archive,
-    archive_lib.Rollout(
+    archive_lib.ArchivedSteps(
       obs=index,
       action=zeros,
       **{
         f.name: jnp.zeros_like(getattr(archive.steps, f.name))
-        for f in dataclasses.fields(archive_lib.Rollout)
+        for f in dataclasses.fields(archive_lib.ArchivedSteps)
         if f.name not in ('obs', 'action')
       },
     ),

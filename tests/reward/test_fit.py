@@ -8,9 +8,9 @@ import rating_reference as reference
 from scipy import stats
 
 from rlfb_jax.core.networks import Layer
-from rlfb_jax.feedback import store as stores
+from rlfb_jax.feedback import rating_store as stores
+from rlfb_jax.feedback.answers import usable_labels
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.rows import usable_labels
 from rlfb_jax.reward.fit import make_rating_fit
 from rlfb_jax.reward.model import make_reward_model
 from rlfb_jax.reward.options import RewardOptions
@@ -49,7 +49,7 @@ def labelled(size, n=3, seed=0, ratings=None, skip=()):
     *(jnp.asarray(x, jnp.float32) for x in (obs, action, np.zeros((size, H, 2))))
   )
   skipped = jnp.zeros(size, bool).at[jnp.asarray(skip, int)].set(True)
-  store = stores.init_store(CAPACITY, H, DS, DA, 2)
+  store = stores.init_ratings(CAPACITY, H, DS, DA, 2)
   store = stores.append(
     store, clip, jnp.asarray(ratings, jnp.int32), skipped, env_steps=0
   )
@@ -149,7 +149,7 @@ def test_recovers_a_linear_reward_from_1000_ratings():
   obs, action = jnp.asarray(obs, jnp.float32), jnp.asarray(action, jnp.float32)
   opts = RewardOptions(hidden_size=64, max_passes=25)
   model = make_reward_model(opts, ds, da)
-  store = stores.init_store(1000, steps, ds, da, 1)
+  store = stores.init_ratings(1000, steps, ds, da, 1)
   train = slice(0, 1000)
   clip = Clip(obs[train], action[train], jnp.zeros((1000, steps, 1)))
   store = stores.append(
@@ -184,7 +184,7 @@ def test_labels_that_cannot_teach_change_nothing():
   np.testing.assert_array_equal(new.num_updates, 0)
   assert float(metrics['reward_loss']) == 0
   skipped, _ = labelled(30, skip=range(30))
-  for empty in (stores.init_store(CAPACITY, H, DS, DA, 2), skipped):
+  for empty in (stores.init_ratings(CAPACITY, H, DS, DA, 2), skipped):
     new, metrics = fit_of(THREE_PASSES)(KEY, state, empty)
     assert equal(new, state)
     assert int(metrics['reward_passes']) == 0

@@ -12,11 +12,11 @@ import rating_reference as reference
 from scipy import stats
 
 from rlfb_jax.core.networks import Layer
-from rlfb_jax.feedback import preferences as pair_stores
-from rlfb_jax.feedback import store as rating_stores
-from rlfb_jax.feedback import unlabelled as unlabelled_stores
+from rlfb_jax.feedback import preference_store as pair_stores
+from rlfb_jax.feedback import rating_store as rating_stores
+from rlfb_jax.feedback import unlabelled_store as unlabelled_stores
+from rlfb_jax.feedback.answers import usable_labels
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.rows import usable_labels
 from rlfb_jax.reward.fit import make_fit
 from rlfb_jax.reward.model import make_reward_model
 from rlfb_jax.reward.options import RewardOptions
@@ -67,7 +67,7 @@ def rated(size, seed=0, skip=(), **kwargs):
   true = true_return(clip)
   ratings = np.searchsorted(np.quantile(true, np.arange(1, N) / N), true)
   skipped = jnp.zeros(size, bool).at[jnp.asarray(skip, int)].set(True)
-  store = rating_stores.init_store(CAPACITY, H, DS, DA, 1)
+  store = rating_stores.init_ratings(CAPACITY, H, DS, DA, 1)
   return rating_stores.append(store, clip, jnp.asarray(ratings), skipped, env_steps=0)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rlfb_jax.core.networks import Layer, apply_mlp
-from rlfb_jax.feedback.unlabelled import Segments
+from rlfb_jax.feedback.clips import Segments
 from rlfb_jax.reward import meta
 from rlfb_jax.reward.model import aggregate, make_reward_model
 from rlfb_jax.reward.options import RewardOptions

@@ -8,8 +8,8 @@ import optax
 import pytest
 
 from rlfb_jax.core.networks import apply_mlp, orthogonal_mlp
-from rlfb_jax.feedback import preferences as pair_stores
-from rlfb_jax.feedback import store as rating_stores
+from rlfb_jax.feedback import preference_store as pair_stores
+from rlfb_jax.feedback import rating_store as rating_stores
 from rlfb_jax.feedback.clips import Clip
 from rlfb_jax.reward.meta_options import MetaOptions, is_due
 from rlfb_jax.reward.meta_step import make_meta_step, pick_labels
@@ -77,7 +77,7 @@ def world(seed=0, skip=(2, 19)):
   pairs = pair_stores.init_preferences(CAPACITY, H, DS, DA, 1)
   label = jnp.asarray(rng.integers(0, 2, 20), jnp.float32).at[15].set(0.5)
   pairs = pair_stores.append(pairs, clip(), clip(), label, skipped, env_steps=0)
-  ratings = rating_stores.init_store(CAPACITY, H, DS, DA, 1)
+  ratings = rating_stores.init_ratings(CAPACITY, H, DS, DA, 1)
   rating = jnp.asarray(rng.integers(0, 3, 20))
   ratings = rating_stores.append(ratings, clip(), rating, skipped, env_steps=0)
   keys = jax.random.split(jax.random.key(seed), 3)

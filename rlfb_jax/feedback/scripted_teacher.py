@@ -62,7 +62,7 @@ class TeacherOptions(Options):
   )
 
 
-class Preferences(NamedTuple):
+class PreferenceAnswers(NamedTuple):
   """Answers to B pairs.
 
   Attributes:
@@ -84,7 +84,7 @@ def prefer(
   options: TeacherOptions,
   mean_segment_return: float | jax.Array = 0.0,
   first_session: bool | jax.Array = True,
-) -> Preferences:
+) -> PreferenceAnswers:
   """Compares segments by their true rewards.
 
   Order, as in B-Pref's `get_label`: skip and equal by the plain returns, myopia,
@@ -136,4 +136,4 @@ def prefer(
   if is_traced(options.equal) or options.equal > 0:
     gap = jnp.abs(returns[:, 1] - returns[:, 0])
     label = jnp.where(gap < threshold(options.equal), 0.5, label)
-  return Preferences(label, skipped, returns)
+  return PreferenceAnswers(label, skipped, returns)

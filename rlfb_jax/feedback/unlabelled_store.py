@@ -8,20 +8,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from rlfb_jax.feedback import rows as rows_lib
-from rlfb_jax.feedback.clips import Clip
-
-
-class Segments(flax.struct.PyTreeNode):
-  """What r_hat reads of B segments, and no pose, since nobody will see them.
-
-  Attributes:
-    obs: raw observations, [B, H, ds].
-    action: actions as executed, [B, H, da].
-  """
-
-  obs: jax.Array
-  action: jax.Array
+from rlfb_jax.feedback import answers as answers_lib
+from rlfb_jax.feedback.clips import Clip, Segments
 
 
 class UnlabelledStore(flax.struct.PyTreeNode):
@@ -98,21 +86,21 @@ def append(
     ValueError: at trace time, if the pairs do not fit the ring.
   """
   sides = Segments(first.obs, first.action), Segments(second.obs, second.action)
-  rows_lib.check_fits('pair', (store.first, store.second), sides)
+  answers_lib.check_fits('pair', (store.first, store.second), sides)
   capacity, size = store.first.obs.shape[0], first.obs.shape[0]
   if second.obs.shape[0] != size or size > capacity:
     raise ValueError(
       f'{size} first and {second.obs.shape[0]} second segments must be equally many '
       f'and at most capacity={capacity}.'
     )
-  taken = rows_lib.finite_rows(sides)
+  taken = answers_lib.finite_rows(sides)
   if wanted is not None:
     taken &= jnp.arange(size) < wanted
   behind = jnp.cumsum(taken, dtype=jnp.int32)
   rows = jnp.where(taken, (store.head + behind - 1) % capacity, capacity)
   return UnlabelledStore(
-    first=rows_lib.put_segments(store.first, sides[0], rows, taken),
-    second=rows_lib.put_segments(store.second, sides[1], rows, taken),
+    first=answers_lib.put_segments(store.first, sides[0], rows, taken),
+    second=answers_lib.put_segments(store.second, sides[1], rows, taken),
     head=(store.head + behind[-1]) % capacity,
     count=jnp.minimum(store.count + behind[-1], capacity),
   )

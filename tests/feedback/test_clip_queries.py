@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlfb_jax.feedback.clip_queries import STRATEGIES, pool_size
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.queries import STRATEGIES, pool_size
 
 P, H, K = 40, 5, 3
 KEY = jax.random.key(0)

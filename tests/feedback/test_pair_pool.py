@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlfb_jax.feedback import archive as archives
-from rlfb_jax.feedback.pairs import draw_pairs
+from rlfb_jax.feedback.pair_pool import draw_pairs
 
 L, T, N, H = 12, 4, 2, 3
 KEY = jax.random.key(0)
@@ -19,7 +19,9 @@ def filled(num_rollouts):
     field = ids[..., None]
     archive = append(
       archive,
-      archives.Rollout(field * jnp.ones(2), field, field, ids, jnp.zeros((T, N), bool)),
+      archives.ArchivedSteps(
+        field * jnp.ones(2), field, field, ids, jnp.zeros((T, N), bool)
+      ),
     )
   return archive
 

@@ -69,7 +69,7 @@ class RaterOptions(Options):
   )
 
 
-class Ratings(NamedTuple):
+class RatingAnswers(NamedTuple):
   """Answers to B segments; leaves [B].
 
   Attributes:
@@ -125,7 +125,7 @@ def rate(
   options: RaterOptions,
   max_return: float | jax.Array,
   mean_segment_return: float | jax.Array = 0.0,
-) -> Ratings:
+) -> RatingAnswers:
   """Rates segments by their true rewards.
 
   Order, as in B-Pref: skip by the plain return, myopia, noise, rating, mistake.
@@ -157,4 +157,4 @@ def rate(
     )
     slips = jax.random.bernoulli(mistake_key, options.mistake, rating.shape)
     rating = jnp.where(slips, wrong, rating)
-  return Ratings(rating, skipped, plain)
+  return RatingAnswers(rating, skipped, plain)

@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlfb_jax.feedback import store as stores
+from rlfb_jax.feedback import rating_store as stores
+from rlfb_jax.feedback.answers import usable_labels
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.rows import usable_labels
 
 H, DS, DA, NP = 2, 3, 1, 4
 
@@ -16,7 +16,7 @@ def clips(first, size):
 
 
 def test_answers_stay_with_their_clips_and_asked_counts_skips():
-  store = stores.init_store(7, H, DS, DA, NP)
+  store = stores.init_ratings(7, H, DS, DA, NP)
   append = jax.jit(stores.append)
   for i in range(2):
     store = append(
@@ -40,7 +40,7 @@ def test_answers_stay_with_their_clips_and_asked_counts_skips():
 
 
 def test_what_exceeds_the_capacity_is_lost_and_nothing_overwritten():
-  store = stores.init_store(4, H, DS, DA, NP)
+  store = stores.init_ratings(4, H, DS, DA, NP)
   no = jnp.zeros(3, bool)
   store = stores.append(store, clips(0, 3), jnp.arange(3), no, env_steps=1)
   store = stores.append(store, clips(3, 3), jnp.arange(3), no, env_steps=2)
@@ -50,7 +50,7 @@ def test_what_exceeds_the_capacity_is_lost_and_nothing_overwritten():
 
 
 def test_only_wanted_answers_are_added():
-  store = stores.init_store(6, H, DS, DA, NP)
+  store = stores.init_ratings(6, H, DS, DA, NP)
   append = jax.jit(lambda *args, **kwargs: stores.append(*args, **kwargs))
   no = jnp.zeros(3, bool)
   for wanted in (2, 0, 1):
@@ -63,7 +63,7 @@ def test_only_wanted_answers_are_added():
 
 
 def test_broken_clip_is_skipped_and_leaves_no_nan():
-  store = stores.init_store(3, H, DS, DA, NP)
+  store = stores.init_ratings(3, H, DS, DA, NP)
   clip = clips(1, 2)
   clip = clip.replace(obs=clip.obs.at[0, 1, 2].set(jnp.nan))
   store = stores.append(store, clip, jnp.ones(2, int), jnp.zeros(2, bool), env_steps=0)
@@ -73,9 +73,9 @@ def test_broken_clip_is_skipped_and_leaves_no_nan():
 
 
 def test_refusals():
-  store = stores.init_store(3, H, DS, DA, NP)
+  store = stores.init_ratings(3, H, DS, DA, NP)
   with pytest.raises(ValueError, match='capacity=0'):
-    stores.init_store(0, H, DS, DA, NP)
+    stores.init_ratings(0, H, DS, DA, NP)
   no = jnp.zeros(2, bool)
   short = jax.tree.map(lambda x: x[:, :1], clips(0, 2))
   with pytest.raises(ValueError, match='does not fit a rating store'):

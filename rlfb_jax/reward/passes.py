@@ -64,7 +64,7 @@ class Tally(NamedTuple):
   non_finite: jax.Array
 
 
-class Session(NamedTuple):
+class FitState(NamedTuple):
   """A session under way.
 
   Attributes:
@@ -201,7 +201,7 @@ def train(
   state: RewardModelState,
   *,
   num_steps: jax.Array | None = None,
-) -> Session:
+) -> FitState:
   """Passes until one is accurate enough, or can teach nothing, or all are done.
 
   A pass walks over the longest graded source; a shorter one wraps round. It is
@@ -224,7 +224,7 @@ def train(
   length = jnp.max(batches) if num_steps is None else num_steps
   max_passes = options.max_passes if num_steps is None else 1
 
-  def one_pass(s: Session) -> Session:
+  def one_pass(s: FitState) -> FitState:
     keys = jax.random.split(jax.random.fold_in(key, s.passes), num_members)
 
     def member(params: MLP, opt_state: Any, k: Key) -> tuple[MLP, Any, Tally]:
@@ -235,7 +235,7 @@ def train(
     each = tally.correct / jnp.maximum(tally.counted, 1.0)
     accuracy = mean_where(each, tally.counted > 0, axis=0)
     open_ = graded & jnp.any(taught, axis=0) & (accuracy <= options.stop_accuracy)
-    return Session(
+    return FitState(
       params=params,
       opt_state=opt_state,
       tally=tally,
@@ -248,7 +248,7 @@ def train(
     )
 
   tally = _zero_tally((num_members,), len(sources))
-  start = Session(
+  start = FitState(
     params=state.params,
     opt_state=state.opt_state,
     tally=tally,

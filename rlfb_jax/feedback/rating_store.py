@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from rlfb_jax.feedback import rows as rows_lib
+from rlfb_jax.feedback import answers as answers_lib
+from rlfb_jax.feedback.answers import SCRIPTED, Answers
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.rows import SCRIPTED, Answers
 
 
 class RatingStore(Answers):
@@ -29,10 +29,10 @@ def memory_bytes(
 ) -> int:
   """Bytes the rows need per seed, so that they can be reported before allocation."""
   clip = 4 * segment_steps * (observation_size + action_size + pose_size)
-  return capacity * (clip + rows_lib.ANSWER_BYTES)
+  return capacity * (clip + answers_lib.ANSWER_BYTES)
 
 
-def init_store(
+def init_ratings(
   capacity: int,
   segment_steps: int,
   observation_size: int,
@@ -41,11 +41,11 @@ def init_store(
 ) -> RatingStore:
   """An empty store for `capacity` labels on clips of `segment_steps` steps."""
   return RatingStore(
-    clip=rows_lib.empty_clip(
+    clip=answers_lib.empty_clip(
       'rating', capacity, segment_steps, observation_size, action_size, pose_size
     ),
     rating=jnp.zeros(capacity, jnp.int32),
-    **rows_lib.no_answers(capacity),
+    **answers_lib.no_answers(capacity),
   )
 
 
@@ -79,19 +79,19 @@ def append(
   Raises:
     ValueError: at trace time, if the clips do not fit the store.
   """
-  rows_lib.check_fits('rating', store.clip, clip)
+  answers_lib.check_fits('rating', store.clip, clip)
   size = clip.size
   if rating.shape != (size,) or skipped.shape != (size,):
     raise ValueError(
       f'{size} clips need ratings and skips of shape ({size},), got {rating.shape} '
       f'and {skipped.shape}.'
     )
-  rows, kept = rows_lib.behind(store.count, store.rating.shape[0], size, wanted)
-  finite = rows_lib.finite_rows(clip)
+  rows, kept = answers_lib.behind(store.count, store.rating.shape[0], size, wanted)
+  finite = answers_lib.finite_rows(clip)
   return RatingStore(
-    clip=rows_lib.put_segments(store.clip, clip, rows, finite),
-    rating=rows_lib.put(store.rating, rating, rows),
-    **rows_lib.more_answers(
+    clip=answers_lib.put_segments(store.clip, clip, rows, finite),
+    rating=answers_lib.put(store.rating, rating, rows),
+    **answers_lib.more_answers(
       store,
       rows,
       kept,

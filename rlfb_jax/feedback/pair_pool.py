@@ -10,7 +10,7 @@ from rlfb_jax.feedback.archive import Archive, SegmentIndex
 from rlfb_jax.feedback.clips import Clip
 
 
-class Candidates(NamedTuple):
+class CandidatePairs(NamedTuple):
   """P pairs of segments.
 
   Attributes:
@@ -37,7 +37,7 @@ class PairPool(NamedTuple):
     valid: False where the archive held no segment, [P] bool.
   """
 
-  candidates: Candidates
+  candidates: CandidatePairs
   first_rewards: jax.Array
   second_rewards: jax.Array
   valid: jax.Array
@@ -76,7 +76,7 @@ def draw_pairs(
   first, first_rewards = side(slice(num_pairs))
   second, second_rewards = side(slice(num_pairs, None))
   return PairPool(
-    candidates=Candidates(first, second),
+    candidates=CandidatePairs(first, second),
     first_rewards=first_rewards,
     second_rewards=second_rewards,
     valid=index.valid[:num_pairs] & index.valid[num_pairs:],

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rlfb_jax.core.padding import Padded
-from rlfb_jax.feedback.raters import RaterOptions, bin_return, rate
 from rlfb_jax.feedback.scripted import myopic_return
+from rlfb_jax.feedback.scripted_rater import RaterOptions, bin_return, rate
 
 KEY = jax.random.key(0)
 

@@ -3,10 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlfb_jax.feedback import preferences as prefs
-from rlfb_jax.feedback import store as stores
+from rlfb_jax.feedback import preference_store as prefs
+from rlfb_jax.feedback import rating_store as stores
+from rlfb_jax.feedback.answers import usable_labels
 from rlfb_jax.feedback.clips import Clip, middle
-from rlfb_jax.feedback.rows import usable_labels
 
 H, DS, DA, NP = 2, 3, 1, 4
 SIZES = (H, DS, DA, NP)
@@ -94,7 +94,7 @@ def test_seeds_are_an_axis():
 
 @pytest.mark.parametrize(
   ('module', 'init'),
-  [(prefs, prefs.init_preferences), (stores, stores.init_store)],
+  [(prefs, prefs.init_preferences), (stores, stores.init_ratings)],
 )
 def test_memory_is_what_is_allocated(module, init):
   store = init(7, *SIZES)

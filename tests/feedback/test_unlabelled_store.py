@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlfb_jax.feedback import unlabelled
+from rlfb_jax.feedback import unlabelled_store
 from rlfb_jax.feedback.clips import Clip
 
 C, STEPS, DS, DA = 5, 4, 2, 1
-append = jax.jit(unlabelled.append)
+append = jax.jit(unlabelled_store.append)
 
 
 def clips(ids):
@@ -16,7 +16,7 @@ def clips(ids):
 
 
 def test_newest_pairs_stay_and_their_sides_together():
-  store = unlabelled.init_unlabelled(C, STEPS, DS, DA)
+  store = unlabelled_store.init_unlabelled(C, STEPS, DS, DA)
   held = []
   for i, wanted in enumerate((3, 1, 0, 3, 2, 3)):
     new = [10 * i + j + 1 for j in range(3)]
@@ -35,7 +35,7 @@ def test_newest_pairs_stay_and_their_sides_together():
 
 
 def test_broken_pairs_are_lost_without_a_gap():
-  store = unlabelled.init_unlabelled(C, STEPS, DS, DA)
+  store = unlabelled_store.init_unlabelled(C, STEPS, DS, DA)
   first, second = clips([1, 2, 3, 4]), clips([1, 2, 3, 4])
   first = first.replace(obs=first.obs.at[0, 1, 0].set(jnp.nan))
   second = second.replace(action=second.action.at[2, 0, 0].set(jnp.inf))
@@ -46,20 +46,20 @@ def test_broken_pairs_are_lost_without_a_gap():
 
 
 def test_memory_is_what_is_allocated():
-  store = unlabelled.init_unlabelled(C, STEPS, DS, DA)
+  store = unlabelled_store.init_unlabelled(C, STEPS, DS, DA)
   held = sum(x.nbytes for x in jax.tree.leaves((store.first, store.second)))
-  assert unlabelled.memory_bytes(C, STEPS, DS, DA) == held
+  assert unlabelled_store.memory_bytes(C, STEPS, DS, DA) == held
   assert not any(x.weak_type for x in jax.tree.leaves(store))
 
 
 def test_refusals():
   with pytest.raises(ValueError, match='capacity=0'):
-    unlabelled.init_unlabelled(0, STEPS, DS, DA)
-  store = unlabelled.init_unlabelled(C, STEPS, DS, DA)
+    unlabelled_store.init_unlabelled(0, STEPS, DS, DA)
+  store = unlabelled_store.init_unlabelled(C, STEPS, DS, DA)
   with pytest.raises(ValueError, match=r'6 first and 6 second .* capacity=5'):
-    unlabelled.append(store, clips(range(6)), clips(range(6)))
+    unlabelled_store.append(store, clips(range(6)), clips(range(6)))
   with pytest.raises(ValueError, match='2 first and 3 second'):
-    unlabelled.append(store, clips(range(2)), clips(range(3)))
+    unlabelled_store.append(store, clips(range(2)), clips(range(3)))
   short = jax.tree.map(lambda x: x[:, :3], clips(range(2)))
   with pytest.raises(ValueError, match='does not fit a pair store'):
-    unlabelled.append(store, short, short)
+    unlabelled_store.append(store, short, short)

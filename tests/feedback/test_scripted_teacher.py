@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rlfb_jax.feedback.scripted import myopic_return
-from rlfb_jax.feedback.teachers import TeacherOptions, prefer
+from rlfb_jax.feedback.scripted_teacher import TeacherOptions, prefer
 
 KEY = jax.random.key(0)
 ask = jax.jit(prefer, static_argnames='options')

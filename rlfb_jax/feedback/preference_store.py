@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from rlfb_jax.feedback import rows as rows_lib
+from rlfb_jax.feedback import answers as answers_lib
+from rlfb_jax.feedback.answers import SCRIPTED, Answers
 from rlfb_jax.feedback.clips import Clip
-from rlfb_jax.feedback.rows import SCRIPTED, Answers
 
 
 class PreferenceStore(Answers):
@@ -31,7 +31,7 @@ def memory_bytes(
 ) -> int:
   """Bytes the rows need per seed, so that they can be reported before allocation."""
   clip = 4 * segment_steps * (observation_size + action_size + pose_size)
-  return capacity * (2 * clip + rows_lib.ANSWER_BYTES)
+  return capacity * (2 * clip + answers_lib.ANSWER_BYTES)
 
 
 def init_preferences(
@@ -44,7 +44,7 @@ def init_preferences(
   """An empty store for `capacity` labels on pairs of segments of `segment_steps`."""
 
   def side() -> Clip:
-    return rows_lib.empty_clip(
+    return answers_lib.empty_clip(
       'preference', capacity, segment_steps, observation_size, action_size, pose_size
     )
 
@@ -52,7 +52,7 @@ def init_preferences(
     first=side(),
     second=side(),
     label=jnp.zeros(capacity, jnp.float32),
-    **rows_lib.no_answers(capacity),
+    **answers_lib.no_answers(capacity),
   )
 
 
@@ -88,20 +88,20 @@ def append(
   Raises:
     ValueError: at trace time, if the pairs do not fit the store.
   """
-  rows_lib.check_fits('preference', (store.first, store.second), (first, second))
+  answers_lib.check_fits('preference', (store.first, store.second), (first, second))
   size = first.size
   if second.size != size or label.shape != (size,) or skipped.shape != (size,):
     raise ValueError(
       f'{size} first segments need as many second ones and labels and skips of shape '
       f'({size},), got {second.size}, {label.shape} and {skipped.shape}.'
     )
-  rows, kept = rows_lib.behind(store.count, store.label.shape[0], size, wanted)
-  finite = rows_lib.finite_rows((first, second))
+  rows, kept = answers_lib.behind(store.count, store.label.shape[0], size, wanted)
+  finite = answers_lib.finite_rows((first, second))
   return PreferenceStore(
-    first=rows_lib.put_segments(store.first, first, rows, finite),
-    second=rows_lib.put_segments(store.second, second, rows, finite),
-    label=rows_lib.put(store.label, label, rows),
-    **rows_lib.more_answers(
+    first=answers_lib.put_segments(store.first, first, rows, finite),
+    second=answers_lib.put_segments(store.second, second, rows, finite),
+    label=answers_lib.put(store.label, label, rows),
+    **answers_lib.more_answers(
       store,
       rows,
       kept,
