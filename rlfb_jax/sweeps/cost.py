@@ -1,14 +1,16 @@
 """How long a job should take, and who takes which job.
 
-Before anything has run, time is counted: the multiplications of the updates at the rate
-at which two cores of an EPYC do them (`benchmarks/results/updates.md`), and a step of
-the native engine. What has finished corrects that count by what it really took.
+Before anything has run, time is counted: the multiplications of the updates and of all
+passes that the reward may make, at the rate at which two cores of an EPYC do them
+(`benchmarks/results/updates.md`), and a step of the native engine. What has finished
+corrects that count by what it really took.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rlfb_jax.methods.config import Config
+from rlfb_jax.methods.recipes import SURF
 from rlfb_jax.sweeps.jobs import Job
 
 FLOPS_PER_SECOND = 350e9
@@ -29,7 +31,7 @@ class Estimate(NamedTuple):
 
 
 def counted_seconds(config: Config) -> float:
-  """Time of a configuration's runs by the count; reward learning is left out."""
+  """Time of a configuration's runs by the count."""
   run = config.run
   recipe = config.recipe
   if recipe.replays:
@@ -41,8 +43,37 @@ def counted_seconds(config: Config) -> float:
   else:
     weights = _weights(config.ppo.hidden_size, config.ppo.hidden_layers)
     update = 2 * 6 * weights * config.ppo.num_epochs
+  total = config.total_env_steps
   step = update / FLOPS_PER_SECOND + SECONDS_PER_STEP
-  return run.num_seeds * config.total_env_steps * step
+  learning = _reward_learning(config) / FLOPS_PER_SECOND
+  return run.num_seeds * (total * step + learning)
+
+
+def _reward_learning(config: Config) -> float:
+  """Operations of all sessions of one run, if none stops early."""
+  recipe, reward = config.recipe, config.reward
+  weights = _weights(reward.hidden_size, reward.hidden_layers)
+  total = 0.0
+  for asked, options, clips in (
+    (recipe.rates, config.feedback, 1),
+    (recipe.compares, config.pairs, 2),
+  ):
+    if not asked:
+      continue
+    later = max(config.total_env_steps - options.pretrain_steps - 1, 0)
+    sessions = min(
+      1 + later // options.session_interval,
+      -(-options.label_budget // options.labels_per_session),
+    )
+    so_far = [options.labels_per_session * (i + 1) for i in range(sessions)]
+    labels = sum(min(each, options.label_budget) for each in so_far)
+    visits = labels * reward.max_passes
+    if clips == 2 and SURF in recipe.add:
+      surf = config.surf
+      visits = labels * surf.reward_update * (1 + surf.unlabelled_ratio)
+    total += visits * clips * options.segment_steps
+  # Products forwards, for the weights and for the inputs, two operations each.
+  return 6 * weights * reward.ensemble_size * total
 
 
 def estimate(job: Job, jobs: Sequence[Job], taken: Mapping[str, float]) -> Estimate:
