@@ -22,7 +22,8 @@ avoid_cpu_deadlock()
 
 # Rooms whose tests compile for minutes and compute for seconds. What they assert holds
 # of unoptimised programs as well; optimised ones are what the other rooms test, where
-# agents learn and worlds are stepped.
+# agents learn and worlds are stepped. A file of these rooms whose mark is `optimised` is
+# compiled as users' programs are.
 _QUICKLY_COMPILED = (
   'benchmarks',
   'bin',
@@ -58,7 +59,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True, scope='module')
 def _quick_compilation(request):
   """Leaves out what compiles longest, in processes that a test starts, too."""
-  if request.path.parent.name not in _QUICKLY_COMPILED:
+  optimised = request.node.get_closest_marker('optimised')
+  if optimised or request.path.parent.name not in _QUICKLY_COMPILED:
     yield
     return
   # XLA reads its flags once: before those below, which are for other processes.

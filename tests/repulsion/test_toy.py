@@ -13,6 +13,9 @@ import toy
 from rlfb_jax.repulsion import PolicyBatch, RepulsionOptions, make_repulsion
 from rlfb_jax.repulsion.policy import squashed_log_prob
 
+# Hundreds of steps each, whose end may hang on how programs were compiled.
+pytestmark = pytest.mark.optimised
+
 
 def _smooth(values: np.ndarray, width: int) -> np.ndarray:
   return np.convolve(values, np.ones(width) / width, mode='valid')
