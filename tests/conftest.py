@@ -22,8 +22,8 @@ avoid_cpu_deadlock()
 
 # Rooms whose tests compile for minutes and compute for seconds. What they assert holds
 # of unoptimised programs as well; optimised ones are what the other rooms test, where
-# agents learn and worlds are stepped. A file of these rooms whose mark is `optimised` is
-# compiled as users' programs are.
+# agents learn and worlds are stepped. A file of these rooms that is marked `optimised`
+# is compiled as users' programs are.
 _QUICKLY_COMPILED = (
   'benchmarks',
   'bin',
