@@ -105,6 +105,35 @@ def stagger(state: EnvState, episode_length: int) -> EnvState:
   return state.replace(steps=taken)
 
 
+def experience_of(
+  env: Environment,
+  before: EnvState,
+  action: jax.Array,
+  after: EnvState,
+  teacher_reward: Callable[[EnvState], jax.Array],
+) -> Experience:
+  """One step, leaves [N, ...].
+
+  Args:
+    env: the world.
+    before: what was acted on.
+    action: what the environment was given.
+    after: what it answered.
+    teacher_reward: see `collect`.
+  """
+  return Experience(
+    obs=before.obs,
+    action=action,
+    pose=env.pose(before),
+    final_obs=after.final_obs,
+    terminated=after.terminated,
+    truncated=after.truncated,
+    env_reward=after.env_reward,
+    teacher_reward=teacher_reward(after),
+    success=after.success,
+  )
+
+
 def collect(
   env: Environment,
   actor: Actor,
@@ -134,19 +163,8 @@ def collect(
     pre_tanh, log_prob = actor(state.obs, step_key)
     action = jnp.tanh(pre_tanh)
     after = env.step(state, action)
-    return after, Experience(
-      obs=state.obs,
-      pre_tanh=pre_tanh,
-      log_prob=log_prob,
-      action=action,
-      pose=env.pose(state),
-      final_obs=after.final_obs,
-      terminated=after.terminated,
-      truncated=after.truncated,
-      env_reward=after.env_reward,
-      teacher_reward=teacher_reward(after),
-      success=after.success,
-    )
+    seen = experience_of(env, state, action, after, teacher_reward)
+    return after, seen.replace(pre_tanh=pre_tanh, log_prob=log_prob)
 
   draws = -(-num_steps // noise_steps)
   keys = jnp.repeat(jax.random.split(key, draws), noise_steps)[:num_steps]

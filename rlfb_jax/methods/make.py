@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax import repulsion as repulsion_lib
-from rlfb_jax.agents.ddpg import DDPGOptions, make_ddpg
+from rlfb_jax.agents.ddpg import make_ddpg
 from rlfb_jax.agents.off_policy import OffPolicyAgent
-from rlfb_jax.agents.sac import SACOptions, make_sac
+from rlfb_jax.agents.off_policy_config import OffPolicyOptions
+from rlfb_jax.agents.sac import make_sac
 from rlfb_jax.core.config import is_traced
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.envs.base import Environment, EnvState
@@ -136,7 +137,7 @@ def _off_policy(
   )
 
 
-def _agent_options(config: Config) -> SACOptions | DDPGOptions:
+def _agent_options(config: Config) -> OffPolicyOptions:
   return config.sac if config.recipe.agent == 'sac' else config.ddpg
 
 

@@ -28,6 +28,7 @@ from rlfb_jax.methods.algorithm import (
 from rlfb_jax.methods.collect import (
   Experience,
   correlation,
+  experience_of,
   init_clock,
   track_episodes,
   true_reward,
@@ -121,17 +122,7 @@ def make_off_policy(
     else:
       action = agent.act(state.agent, state.env.obs, act_key)
     before, after = state.env, env.step(state.env, action)
-    experience = Experience(
-      obs=before.obs,
-      action=action,
-      pose=env.pose(before),
-      final_obs=after.final_obs,
-      terminated=after.terminated,
-      truncated=after.truncated,
-      env_reward=after.env_reward,
-      teacher_reward=teacher_reward(after),
-      success=after.success,
-    )
+    experience = experience_of(env, before, action, after, teacher_reward)
     if feedback is None:
       pay = after.env_reward[:, None]
     else:

@@ -2,11 +2,12 @@
 
 import dataclasses
 
-from rlfb_jax.core.config import Options, option
+from rlfb_jax.agents.off_policy_config import OffPolicyOptions
+from rlfb_jax.core.config import option
 
 
 @dataclasses.dataclass(frozen=True)
-class DDPGOptions(Options):
+class DDPGOptions(OffPolicyOptions):
   """Deep deterministic policy gradient (Lillicrap et al. 2016).
 
   The actor's step size is the paper's own; the critic's is that of B-Pref's critics
@@ -15,26 +16,13 @@ class DDPGOptions(Options):
   Ornstein-Uhlenbeck noise did no better there.
   """
 
-  batch_size: int = option(1024, 'transitions per gradient step', low=1)
   actor_learning_rate: float = option(
     1e-4, "Adam's step size, actor", above=0.0, sweep=True
   )
-  critic_learning_rate: float = option(
-    5e-4, "Adam's step size, critic", above=0.0, sweep=True
-  )
-  adam_beta1: float = option(0.9, "Adam's decay of the mean", low=0.0, below=1.0)
-  adam_beta2: float = option(0.999, "Adam's decay of the square", low=0.0, below=1.0)
-  adam_epsilon: float = option(1e-8, "Adam's epsilon", above=0.0, sweep=True)
-  discount: float = option(0.99, 'gamma', low=0.0, below=1.0)
   exploration_std: float = option(
     0.1, 'standard deviation of exploration, before the squash', above=0.0, sweep=True
   )
-  tau: float = option(
-    0.005, 'Polyak rate of the target networks', above=0.0, high=1.0, sweep=True
-  )
   target_update_every: int = option(1, 'gradient steps per target update', low=1)
-  hidden_size: int = option(1024, 'width of actor and critic', low=1)
-  hidden_layers: int = option(2, 'hidden layers of actor and critic', low=1)
   scale_by_value: bool = option(
     True,
     'Divide the actor loss by the mean |Q| of the batch: a regulariser then weighs the '

@@ -2,23 +2,20 @@
 
 import dataclasses
 
-from rlfb_jax.core.config import Options, option
+from rlfb_jax.agents.off_policy_config import OffPolicyOptions
+from rlfb_jax.core.config import option
 
 
 @dataclasses.dataclass(frozen=True)
-class SACOptions(Options):
+class SACOptions(OffPolicyOptions):
   """Soft actor-critic (Haarnoja et al. 2018) as preference-based methods run it.
 
-  Defaults: rll-research/BPref, `config/agent/sac.yaml`, with the step size of its
-  walker-walk script. Meta-World runs use 256 x 3, batches of 512 and 3e-4.
+  Defaults are B-Pref's, see `OffPolicyOptions`. Meta-World runs use 256 x 3, batches
+  of 512 and 3e-4.
   """
 
-  batch_size: int = option(1024, 'transitions per gradient step', low=1)
   actor_learning_rate: float = option(
     5e-4, "Adam's step size, actor", above=0.0, sweep=True
-  )
-  critic_learning_rate: float = option(
-    5e-4, "Adam's step size, critics", above=0.0, sweep=True
   )
   temperature_learning_rate: float = option(
     1e-4,
@@ -26,10 +23,6 @@ class SACOptions(Options):
     above=0.0,
     sweep=True,
   )
-  adam_beta1: float = option(0.9, "Adam's decay of the mean", low=0.0, below=1.0)
-  adam_beta2: float = option(0.999, "Adam's decay of the square", low=0.0, below=1.0)
-  adam_epsilon: float = option(1e-8, "Adam's epsilon", above=0.0, sweep=True)
-  discount: float = option(0.99, 'gamma', low=0.0, below=1.0)
   initial_temperature: float = option(
     0.1, 'weight of the entropy', above=0.0, sweep=True
   )
@@ -39,15 +32,10 @@ class SACOptions(Options):
     sweep=True,
     apart=lambda v: v == 0,
   )
-  tau: float = option(
-    0.005, 'Polyak rate of the target networks', above=0.0, high=1.0, sweep=True
-  )
   target_update_every: int = option(2, 'gradient steps per target update', low=1)
   actor_update_every: int = option(
     1, 'gradient steps of the critics per step of actor and temperature', low=1
   )
-  hidden_size: int = option(1024, 'width of actor and critics', low=1)
-  hidden_layers: int = option(2, 'hidden layers of actor and critics', low=1)
   min_log_std: float = option(-5.0, 'lower end of the log standard deviation')
   max_log_std: float = option(2.0, 'upper end of the log standard deviation')
 
