@@ -31,18 +31,19 @@ def held(
 
   Raises:
     BusyError: if another process has the lock.
-    OSError: if the folder takes no file.
   """
   with contextlib.ExitStack() as stack:
     busy = False
     if hosts.is_first():
-      file = stack.enter_context(open(run.lock, 'ab'))
       try:
+        file = stack.enter_context(open(run.lock, 'ab'))
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
         busy = True
       except OSError:
-        pass  # A file system without locks: as if nobody else were there.
+        # No locks on this file system, or no room for a file: as if nobody else were
+        # there. Other hosts wait below for what this one has found.
+        pass
     if hosts.anywhere(busy):
       if not claimed:
         raise BusyError(
