@@ -99,9 +99,9 @@ def updates(agent: str, size: Size, num_seeds: int) -> Piece:
     def one(i: jax.Array, state: Any) -> Any:
       draw_key, update_key = jax.random.split(jax.random.fold_in(key, i))
       index = replay_lib.draw(draw_key, replay, (size.batch_size,))
-      fields, pay = replay_lib.gather(replay, index)
+      fields, rewards = replay_lib.gather(replay, index)
       batch = transitions_of(fields)
-      return update(made, state, batch, pay[:, 0], update_key, i)[0]
+      return update(made, state, batch, rewards[:, 0], update_key, i)[0]
 
     return jax.lax.fori_loop(0, count, one, state)
 
@@ -127,8 +127,8 @@ def brax_updates(size: Size) -> Piece:
 
   def draw(key: Key) -> tuple[Transitions, jax.Array]:
     index = replay_lib.draw(key, replay, (size.batch_size,))
-    fields, pay = replay_lib.gather(replay, index)
-    return transitions_of(fields), pay[:, 0]
+    fields, rewards = replay_lib.gather(replay, index)
+    return transitions_of(fields), rewards[:, 0]
 
   run = brax_sac.make_updates(
     size.observation_size, size.action_size, size.hidden, draw
@@ -143,13 +143,13 @@ def _agent(agent: str, size: Size) -> OffPolicyAgent:
   return make_ddpg(DDPGOptions(**size.shape_options), *sizes)
 
 
-def _random_replay(rows: int, widths: Sequence[int], pay_width: int) -> Replay:
+def _random_replay(rows: int, widths: Sequence[int], reward_width: int) -> Replay:
   """A full buffer of Normal numbers, in which nothing ever ends."""
   key = jax.random.key(2)
-  replay = replay_lib.init_replay(rows, widths, pay_width)
+  replay = replay_lib.init_replay(rows, widths, reward_width)
   noise = jax.random.normal(key, replay.rows.shape).at[:, -2:].set(0.0)
-  pay = jax.random.normal(jax.random.fold_in(key, 1), replay.pay.shape)
-  return replay.replace(rows=noise, pay=pay, filled=jnp.int32(rows))
+  rewards = jax.random.normal(jax.random.fold_in(key, 1), replay.rewards.shape)
+  return replay.replace(rows=noise, rewards=rewards, filled=jnp.int32(rows))
 
 
 def make_config(
@@ -239,7 +239,7 @@ def bilevel_steps(size: Size, rows: int) -> list[Piece]:
 
 def _taught(state: Any, rows: int) -> Any:
   """A run of one seed whose buffer and store of pairs are full."""
-  full = _random_replay(rows, state.replay.widths, state.replay.pay.shape[-1])
+  full = _random_replay(rows, state.replay.widths, state.replay.rewards.shape[-1])
   answers, pairs = state.feedback.answers, state.feedback.answers.pairs
   labels = jnp.arange(pairs.asked.label.shape[1], dtype=jnp.float32)[None] % 2
   count = jnp.full((1,), labels.size, jnp.int32)

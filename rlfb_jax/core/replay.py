@@ -22,14 +22,15 @@ class Replay(flax.struct.PyTreeNode):
 
   Attributes:
     rows: packed transitions, [C, sum of widths] float32.
-    pay: what stands for each row's reward, [C, P] float32.
+    rewards: what stands for each row's reward: what each member of an ensemble says
+      of it, or the true one, [C, K] float32.
     head: where the next transition goes, [] int32.
     filled: rows held, [] int32.
     widths: widths of the fields that a row packs.
   """
 
   rows: jax.Array
-  pay: jax.Array
+  rewards: jax.Array
   head: jax.Array
   filled: jax.Array
   widths: tuple[int, ...] = flax.struct.field(pytree_node=False)
@@ -40,40 +41,40 @@ class Replay(flax.struct.PyTreeNode):
     return int(self.rows.shape[0])
 
 
-def memory_bytes(capacity: int, widths: Sequence[int], pay_width: int) -> int:
+def memory_bytes(capacity: int, widths: Sequence[int], reward_width: int) -> int:
   """Bytes the ring needs per seed, so that they can be reported before allocation."""
-  return 4 * capacity * (sum(widths) + pay_width)
+  return 4 * capacity * (sum(widths) + reward_width)
 
 
-def init_replay(capacity: int, widths: Sequence[int], pay_width: int) -> Replay:
+def init_replay(capacity: int, widths: Sequence[int], reward_width: int) -> Replay:
   """An empty ring.
 
   Args:
     capacity: C.
     widths: numbers in each field of a transition.
-    pay_width: P, columns that stand for the reward.
+    reward_width: K, columns that stand for the reward.
   """
-  if capacity < 1 or pay_width < 1:
+  if capacity < 1 or reward_width < 1:
     raise ValueError(
-      f'A replay buffer of capacity={capacity} rows with {pay_width} reward columns'
+      f'A replay buffer of capacity={capacity} rows with {reward_width} reward columns'
       ' cannot hold anything; both must be at least 1.'
     )
   return Replay(
     rows=jnp.zeros((capacity, sum(widths)), jnp.float32),
-    pay=jnp.zeros((capacity, pay_width), jnp.float32),
+    rewards=jnp.zeros((capacity, reward_width), jnp.float32),
     head=jnp.zeros((), jnp.int32),
     filled=jnp.zeros((), jnp.int32),
     widths=tuple(widths),
   )
 
 
-def insert(replay: Replay, fields: Sequence[jax.Array], pay: jax.Array) -> Replay:
+def insert(replay: Replay, fields: Sequence[jax.Array], rewards: jax.Array) -> Replay:
   """Writes N transitions over the oldest rows.
 
   Args:
     replay: whose capacity is a multiple of N; every insertion brings N.
     fields: each [N, width], in the order of `replay.widths`; [N] for a width of 1.
-    pay: [N, P].
+    rewards: [N, K].
 
   Raises:
     ValueError: at trace time, if the shapes do not fit.
@@ -82,10 +83,11 @@ def insert(replay: Replay, fields: Sequence[jax.Array], pay: jax.Array) -> Repla
     [f.reshape(f.shape[0], -1).astype(jnp.float32) for f in fields], axis=1
   )
   count = new.shape[0]
-  if new.shape[1] != replay.rows.shape[1] or pay.shape != (count, replay.pay.shape[1]):
+  held = replay.rewards
+  if new.shape[1] != replay.rows.shape[1] or rewards.shape != (count, held.shape[1]):
     raise ValueError(
-      f'Rows {new.shape} with pay {pay.shape} do not fit a replay buffer of rows'
-      f' {replay.rows.shape} and pay {replay.pay.shape}.'
+      f'Rows {new.shape} with rewards {rewards.shape} do not fit a replay buffer of'
+      f' rows {replay.rows.shape} and rewards {held.shape}.'
     )
   if replay.capacity % count:
     raise ValueError(
@@ -95,7 +97,7 @@ def insert(replay: Replay, fields: Sequence[jax.Array], pay: jax.Array) -> Repla
   column = jnp.zeros((), jnp.int32)
   return replay.replace(
     rows=jax.lax.dynamic_update_slice(replay.rows, new, (replay.head, column)),
-    pay=jax.lax.dynamic_update_slice(replay.pay, pay, (replay.head, column)),
+    rewards=jax.lax.dynamic_update_slice(held, rewards, (replay.head, column)),
     head=(replay.head + count) % replay.capacity,
     filled=jnp.minimum(replay.filled + count, replay.capacity),
   )
@@ -118,8 +120,8 @@ def draw(
 
 
 def gather(replay: Replay, index: jax.Array) -> tuple[list[jax.Array], jax.Array]:
-  """The fields of rows, each [..., width], and their pay, [..., P]."""
-  return unpack(replay.rows[index], replay.widths), replay.pay[index]
+  """The fields of rows, each [..., width], and their rewards, [..., K]."""
+  return unpack(replay.rows[index], replay.widths), replay.rewards[index]
 
 
 def unpack(rows: jax.Array, widths: Sequence[int]) -> list[jax.Array]:
@@ -128,21 +130,23 @@ def unpack(rows: jax.Array, widths: Sequence[int]) -> list[jax.Array]:
   return jnp.split(rows, ends, axis=-1)
 
 
-def relabel(replay: Replay, payer: Callable[[list[jax.Array]], jax.Array]) -> Replay:
-  """Rewrites the pay of every row held, in place and a chunk of rows at a time.
+def relabel(
+  replay: Replay, rewards_of: Callable[[list[jax.Array]], jax.Array]
+) -> Replay:
+  """Rewrites the rewards of every row held, in place and a chunk of rows at a time.
 
   Args:
     replay: whose rows are left alone.
-    payer: fields, each [R, width], to pay [R, P].
+    rewards_of: fields, each [R, width], to rewards [R, K].
   """
   size = min(CHUNK_ROWS, replay.capacity)
   chunks = (replay.filled + size - 1) // size
 
-  def one(i: jax.Array, pay: jax.Array) -> jax.Array:
+  def one(i: jax.Array, rewards: jax.Array) -> jax.Array:
     # The last chunk is moved back to fit; rows that it shares are written twice.
     start = jnp.minimum(i * size, replay.capacity - size)
     rows = jax.lax.dynamic_slice_in_dim(replay.rows, start, size)
-    new = payer(unpack(rows, replay.widths))
-    return jax.lax.dynamic_update_slice_in_dim(pay, new, start, axis=0)
+    new = rewards_of(unpack(rows, replay.widths))
+    return jax.lax.dynamic_update_slice_in_dim(rewards, new, start, axis=0)
 
-  return replay.replace(pay=jax.lax.fori_loop(0, chunks, one, replay.pay))
+  return replay.replace(rewards=jax.lax.fori_loop(0, chunks, one, replay.rewards))

@@ -72,9 +72,9 @@ def make_feedback(
   questions: PerKind,
   reward_model: RewardModel,
   fit: Fit,
-  pay: Callable[[jax.Array, jax.Array], jax.Array],
+  combine: Callable[[jax.Array, jax.Array], jax.Array],
   *,
-  pay_width: int,
+  num_members: int,
   segment_steps: int,
   num_classes: Count = 0,
   repulsion: Repulsion | None = None,
@@ -88,8 +88,8 @@ def make_feedback(
     questions: `Questions`, or None for a kind that is never asked.
     reward_model: what is learned.
     fit: how.
-    pay: `(members [K, ...], env_steps []) -> [...]`, the agent's reward.
-    pay_width: K, members.
+    combine: `(members [K, ...], env_steps []) -> [...]`, the agent's reward.
+    num_members: K, members.
     segment_steps: H, the length of the clips that the reward is judged by.
     num_classes: n, where clips are rated.
     repulsion: whose class statistics are refitted with the reward, or None.
@@ -129,7 +129,7 @@ def make_feedback(
     return reward_model.r_hat_members(state.reward_model, obs, action)
 
   def reward(state: FeedbackState, obs: jax.Array, action: jax.Array) -> jax.Array:
-    return pay(members(state, obs, action), state.env_steps)
+    return combine(members(state, obs, action), state.env_steps)
 
   def r_hat(state: FeedbackState, obs: jax.Array, action: jax.Array) -> jax.Array:
     return reward_model.r_hat(state.reward_model, obs, action)
@@ -231,8 +231,8 @@ def make_feedback(
     init=init,
     observe=observe,
     members=members,
-    pay=pay,
-    pay_width=pay_width,
+    combine=combine,
+    num_members=num_members,
     reward=reward,
     r_hat=r_hat,
     propose=propose,

@@ -229,8 +229,8 @@ def _feedback(
     asked,
     model,
     fit_all,
-    make_payer(reward, config.rune if RUNE in recipe.add else None),
-    pay_width=reward.ensemble_size,
+    make_combine(reward, config.rune if RUNE in recipe.add else None),
+    num_members=reward.ensemble_size,
     segment_steps=(
       config.pairs.segment_steps if recipe.compares else config.feedback.segment_steps
     ),
@@ -240,21 +240,21 @@ def _feedback(
   )
 
 
-def make_payer(
+def make_combine(
   reward: RewardOptions, rune: RuneOptions | None
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
   """What the agent is paid for what the members say."""
 
-  def pay(members: jax.Array, env_steps: jax.Array) -> jax.Array:
-    paid = aggregate(members, reward.aggregation, reward.aggregation_weight)
+  def combine(members: jax.Array, env_steps: jax.Array) -> jax.Array:
+    total = aggregate(members, reward.aggregation, reward.aggregation_weight)
     if rune is not None:
       elapsed = env_steps.astype(jnp.float32)
       log1p = jnp.log1p if is_traced(rune.decay) else math.log1p
       factor = rune.bonus * jnp.exp(elapsed * log1p(-rune.decay))
-      paid += factor * mean_and_std(members)[1]
-    return paid
+      total += factor * mean_and_std(members)[1]
+    return total
 
-  return pay
+  return combine
 
 
 def _meta(

@@ -101,7 +101,7 @@ def make_off_policy(
     return OffPolicyState(
       agent=agent.init(agent_key),
       replay=replay_lib.init_replay(
-        capacity, widths, feedback.pay_width if feedback else 1
+        capacity, widths, feedback.num_members if feedback else 1
       ),
       env=env_state,
       clock=init_clock(env_state),
@@ -124,22 +124,22 @@ def make_off_policy(
     before, after = state.env, env.step(state.env, action)
     experience = experience_of(env, before, action, after, teacher_reward)
     if feedback is None:
-      pay = after.env_reward[:, None]
+      members = after.env_reward[:, None]
     else:
-      pay = learner.pay_of(state, before.obs, action)
+      members = learner.member_rewards(state, before.obs, action)
     fields = (before.obs, action, after.final_obs, after.terminated, after.truncated)
     state = state.replace(
-      replay=replay_lib.insert(state.replay, fields, pay),
+      replay=replay_lib.insert(state.replay, fields, members),
       env=after,
       key=key,
       env_steps=state.env_steps + num_envs,
     )
-    return state, (experience, pay)
+    return state, (experience, members)
 
   def iterate(
     state: OffPolicyState, phase: str
   ) -> tuple[OffPolicyState, tuple[Experience, jax.Array, Metrics]]:
-    state, (experience, pay) = interact(state, phase)
+    state, (experience, members) = interact(state, phase)
     metrics: Metrics = {}
     if phase != RANDOM:
       state, metrics = jax.lax.scan(
@@ -148,7 +148,7 @@ def make_off_policy(
         None,
         length=updates_per_iteration,
       )
-    return state, (experience, pay, metrics)
+    return state, (experience, members, metrics)
 
   def make_chunk(phase: str) -> Callable[..., tuple[OffPolicyState, Metrics]]:
     def chunk(state: OffPolicyState) -> tuple[OffPolicyState, Metrics]:
@@ -156,19 +156,19 @@ def make_off_policy(
       remembered = state.feedback
       if feedback is not None:
         state = state.replace(feedback=feedback.context(remembered))
-      state, (experience, pay, metrics) = jax.lax.scan(
+      state, (experience, members, metrics) = jax.lax.scan(
         lambda s, _: iterate(s, phase), state, None, length=chunk_steps // num_envs
       )
       metrics = {name: jnp.mean(values) for name, values in metrics.items()}
       rewards = None
       if feedback is not None:
         if phase == LEARN:
-          members = jnp.moveaxis(pay, -1, 0)
+          members = jnp.moveaxis(members, -1, 0)
           if options.fresh_labels:
             members = feedback.members(
               state.feedback, experience.obs, experience.action
             )
-          rewards = feedback.pay(members, state.env_steps)
+          rewards = feedback.combine(members, state.env_steps)
           metrics['reward_correlation'] = correlation(rewards, experience.env_reward)
         state = state.replace(feedback=feedback.observe(remembered, experience))
       clock, episodes = track_episodes(state.clock, experience, rewards)

@@ -114,7 +114,7 @@ class OffPolicyLearner:
       state.feedback, state.agent, batch, continuation, outer_key
     )
     before, rewards = (
-      self.feedback.pay(
+      self.feedback.combine(
         self.feedback.members(s, batch.obs, batch.action), state.env_steps
       )
       for s in (state.feedback, learned)
@@ -135,13 +135,13 @@ class OffPolicyLearner:
     )
     return self.relabel(state), metrics
 
-  def pay_of(
+  def member_rewards(
     self, state: OffPolicyState, obs: jax.Array, action: jax.Array
   ) -> jax.Array:
     """What is stored for transitions [R, ...] to be paid by later, [R, P]."""
     assert self.feedback is not None
     if self.fresh_labels:  # Nobody will read it.
-      return jnp.zeros((obs.shape[0], self.feedback.pay_width))
+      return jnp.zeros((obs.shape[0], self.feedback.num_members))
     return self.feedback.members(state.feedback, obs, action).T
 
   def relabel(self, state: OffPolicyState) -> OffPolicyState:
@@ -149,7 +149,7 @@ class OffPolicyLearner:
     if self.fresh_labels:
       return state
     replay = replay_lib.relabel(
-      state.replay, lambda fields: self.pay_of(state, fields[0], fields[1])
+      state.replay, lambda fields: self.member_rewards(state, fields[0], fields[1])
     )
     return state.replace(replay=replay)
 
@@ -157,14 +157,14 @@ class OffPolicyLearner:
     """A batch and its rewards [B]."""
     batch_key, recent_key = jax.random.split(key)
     index = replay_lib.draw(batch_key, state.replay, (self.batch_size,))
-    fields, pay = replay_lib.gather(state.replay, index)
+    fields, held = replay_lib.gather(state.replay, index)
     batch = transitions_of(fields)
     if self.feedback is None:
-      return batch, pay[:, 0]
-    members = pay.T
+      return batch, held[:, 0]
+    members = held.T
     if self.fresh_labels:
       members = self.feedback.members(state.feedback, batch.obs, batch.action)
-    rewards = self.feedback.pay(members, state.env_steps)
+    rewards = self.feedback.combine(members, state.env_steps)
     return batch, rewards + self._shaping(state, batch, recent_key)
 
   def _shaping(

@@ -48,7 +48,7 @@ def make_outer_step(
       continuation,
       state.answers.ratings,
       None if pairs is None else pairs.asked,
-      lambda members: feedback.pay(members, state.env_steps),
+      lambda members: feedback.combine(members, state.env_steps),
     )
     state = feedback.with_reward_model(state.replace(outer=outer), reward_model)
     return state, metrics

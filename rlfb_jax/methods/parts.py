@@ -34,8 +34,8 @@ class Feedback(NamedTuple):
     observe: `(state, experience) -> state`; remembers what may be shown.
     members: `(state, obs [..., ds], action [..., da]) -> [K, ...]`, what each member
       of the reward ensemble says.
-    pay: `(members [K, ...], env_steps []) -> [...]`, what the agent is paid for it.
-    pay_width: K.
+    combine: `(members [K, ...], env_steps []) -> [...]`, what the agent is paid for it.
+    num_members: K.
     reward: `(state, obs, action) -> [...]`, both in one.
     r_hat: `(state, obs, action) -> [...]`, the learned reward without what a method
       may add to the pay: what classes of behaviour are told by.
@@ -56,8 +56,8 @@ class Feedback(NamedTuple):
   init: Callable[[Key], Any]
   observe: Callable[[Any, Experience], Any]
   members: Callable[[Any, jax.Array, jax.Array], jax.Array]
-  pay: Callable[[jax.Array, jax.Array], jax.Array]
-  pay_width: int
+  combine: Callable[[jax.Array, jax.Array], jax.Array]
+  num_members: int
   reward: Callable[[Any, jax.Array, jax.Array], jax.Array]
   r_hat: Callable[[Any, jax.Array, jax.Array], jax.Array]
   propose: Callable[[Any, Key, PerKind, PerKind], Any]

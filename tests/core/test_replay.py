@@ -11,7 +11,7 @@ WIDTHS = (3, 2, 1)
 
 
 def rows(start, count):
-  """Transitions that can be told apart, and their pay."""
+  """Transitions that can be told apart, and their rewards."""
   ids = np.arange(start, start + count, dtype=np.float32)
   fields = [ids[:, None] + 1000 * np.arange(w) for w in WIDTHS[:2]] + [ids % 2 == 0]
   return [jnp.asarray(f) for f in fields], jnp.asarray(ids[:, None] * [1.0, -1.0])
@@ -42,12 +42,12 @@ def test_the_oldest_rows_make_room():
 def test_fields_come_back_as_they_went_in():
   replay = filled(12, 5)
   index = jnp.arange(12).reshape(3, 4)
-  (obs, action, flag), pay = lib.gather(replay, index)
+  (obs, action, flag), rewards = lib.gather(replay, index)
   ids = np.asarray(obs[..., 0])
   np.testing.assert_array_equal(obs[..., 2], ids + 2000)
   np.testing.assert_array_equal(action[..., 1], ids + 1000)
   np.testing.assert_array_equal(flag[..., 0], ids % 2 == 0)
-  np.testing.assert_array_equal(pay, ids[..., None] * [1.0, -1.0])
+  np.testing.assert_array_equal(rewards, ids[..., None] * [1.0, -1.0])
 
 
 def test_draws_are_uniform_over_what_is_held():
@@ -80,7 +80,7 @@ def test_relabelling_rewrites_the_pay_of_every_row_held_and_nothing_else(
   np.testing.assert_array_equal(after.rows, before.rows)
   count = int(before.filled)
   expected = 10 * np.asarray(before.rows[:count, :1]) + 1
-  np.testing.assert_array_equal(after.pay[:count], np.tile(expected, (1, 2)))
+  np.testing.assert_array_equal(after.rewards[:count], np.tile(expected, (1, 2)))
   assert int(after.head) == int(before.head)
   assert int(after.filled) == count
 
@@ -88,8 +88,8 @@ def test_relabelling_rewrites_the_pay_of_every_row_held_and_nothing_else(
 def test_seeds_have_buffers_of_their_own():
   one = filled(12, 2)
   two = jax.tree.map(lambda x, y: jnp.stack([x, y]), one, filled(12, 4))
-  fields, pay = rows(100, 4)
-  out = jax.vmap(lambda r: lib.insert(r, fields, pay))(two)
+  fields, rewards = rows(100, 4)
+  out = jax.vmap(lambda r: lib.insert(r, fields, rewards))(two)
   np.testing.assert_array_equal(out.filled, [12, 12])
   assert int(out.rows[0, 8, 0]) == 100
   assert int(out.rows[1, 4, 0]) == 100
@@ -107,5 +107,5 @@ def test_what_does_not_fit_is_refused():
 
 def test_the_announced_memory_is_what_is_taken():
   replay = lib.init_replay(128, WIDTHS, 2)
-  taken = replay.rows.nbytes + replay.pay.nbytes
+  taken = replay.rows.nbytes + replay.rewards.nbytes
   assert lib.memory_bytes(128, WIDTHS, 2) == taken

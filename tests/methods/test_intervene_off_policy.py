@@ -99,7 +99,7 @@ def test_a_push_on_the_actor_moves_it_and_leaves_the_rewards_alone(agent, mode):
   chex.assert_trees_all_equal(
     pushed.feedback.reward_model, control.feedback.reward_model
   )
-  np.testing.assert_array_equal(pushed.replay.pay[:80], control.replay.pay[:80])
+  np.testing.assert_array_equal(pushed.replay.rewards[:80], control.replay.rewards[:80])
   assert plain.keys() < metrics.keys()
 
 
@@ -114,7 +114,7 @@ def test_influence_moves_the_policy_through_what_it_is_paid(agent):
   assert abs(metrics['agent_reward'] - plain['agent_reward']) > 1e-4
   assert 'kl/loss' not in metrics
   # The bonus follows the behaviour of the moment, and is not stored.
-  np.testing.assert_array_equal(pushed.replay.pay[:80], control.replay.pay[:80])
+  np.testing.assert_array_equal(pushed.replay.rewards[:80], control.replay.rewards[:80])
 
 
 def test_new_classes_are_gated_by_the_behaviour_of_the_moment():
@@ -255,7 +255,7 @@ def test_what_pushes_sees_the_newest_20_episodes():
     catch_up_updates=0,
     explore_steps=0,
     neighbours=5,
-    feedback=SimpleNamespace(pay=lambda members, env_steps: members[0]),
+    feedback=SimpleNamespace(combine=lambda members, env_steps: members[0]),
     outer=None,
     intervention=parts._replace(regulariser=regulariser, shape_rewards=shape_rewards),
   )

@@ -14,7 +14,7 @@ from rlfb_jax.agents.off_policy import update
 from rlfb_jax.agents.regulariser import Regulariser
 from rlfb_jax.agents.sac import SACOptions, make_sac
 from rlfb_jax.core import replay as replay_lib
-from rlfb_jax.methods.make import make_agent, make_payer
+from rlfb_jax.methods.make import make_agent, make_combine
 from rlfb_jax.methods.off_policy_learner import OffPolicyLearner
 from rlfb_jax.methods.off_policy_parts import (
   OffPolicyIntervention,
@@ -100,8 +100,8 @@ def test_after_an_outer_step_all_rows_held_are_paid_by_the_new_reward(method):
   assert held == 240
   obs, action, *_ = replay_lib.unpack(after.replay.rows[:held], after.replay.widths)
   expected = members(configure(method), after, obs, action).T
-  np.testing.assert_allclose(after.replay.pay[:held], expected, atol=1e-5)
-  assert np.abs(after.replay.pay[:held] - before.replay.pay[:held]).max() > 1e-2
+  np.testing.assert_allclose(after.replay.rewards[:held], expected, atol=1e-5)
+  assert np.abs(after.replay.rewards[:held] - before.replay.rewards[:held]).max() > 1e-2
 
 
 @pytest.mark.parametrize('terminal', [True, False])
@@ -114,7 +114,7 @@ def test_the_agent_learns_at_once_from_what_the_new_reward_pays(method, terminal
   key, batch_key, _, next_key, _, learn_key, _ = jax.random.split(before.key, 7)
   batch, _ = drawn(before, batch_key, config.sac.batch_size)
   values = agent.next_values(before.agent, batch, next_key)
-  pay = make_payer(config.reward, config.rune if 'rune' in method else None)
+  pay = make_combine(config.reward, config.rune if 'rune' in method else None)
   ended = np.asarray(batch.truncated) & terminal
   assert ended.any() == terminal
 
@@ -204,7 +204,7 @@ def outer_stepped_beside(intervention, terminal=False):
     neighbours=5,
     feedback=SimpleNamespace(
       members=lambda level, obs, action: level * obs[None, ..., 0],
-      pay=lambda members, env_steps: members[0],
+      combine=lambda members, env_steps: members[0],
     ),
     outer=OuterStep(step, terminal, None),
     intervention=intervention,
@@ -278,7 +278,7 @@ def test_learning_begins_with_new_critics_and_a_burst_of_updates():
   config = configure('mrn')
   agent = make_agent(config, ENV)
   before, after = (states('mrn')[name] for name in ('session', 'begin_learning'))
-  pay = make_payer(config.reward, None)
+  pay = make_combine(config.reward, None)
   count = config.replay.catch_up_updates
   key, reset_key = jax.random.split(before.key)
   fresh = agent.reset_critic(reset_key, before.agent)

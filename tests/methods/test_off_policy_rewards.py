@@ -44,7 +44,7 @@ def test_relabelled_rewards_are_those_of_the_newest_model():
   model = make_reward_model(config.reward, 1, env.action_size)
   one = jax.tree.map(lambda x: x[0], state.feedback.reward_model)
   expected = model.r_hat_members(one, rows[:, :1], rows[:, 1 : 1 + env.action_size])
-  np.testing.assert_allclose(state.replay.pay[0, :160], expected.T, atol=1e-5)
+  np.testing.assert_allclose(state.replay.rewards[0, :160], expected.T, atol=1e-5)
 
 
 def test_nothing_compiles_after_the_first_of_each():

@@ -12,7 +12,7 @@ import pytest
 from rlfb_jax import envs, methods
 from rlfb_jax.methods import plan
 from rlfb_jax.methods.config import RunOptions
-from rlfb_jax.methods.make import make_payer
+from rlfb_jax.methods.make import make_combine
 from tests.methods.probe_runs import make_config, run
 
 COMPOSITIONS = (
@@ -71,7 +71,7 @@ def test_outer_steps_come_when_they_are_due_and_move_the_reward():
 
 def test_curiosity_pays_more_than_the_mean():
   config = make_config('rune')
-  payer = make_payer(config.reward, config.rune)
+  payer = make_combine(config.reward, config.rune)
   members = jnp.asarray([[0.0, 1.0], [1.0, 1.0]])
   start = payer(members, jnp.int32(0))
   np.testing.assert_allclose(start, [0.5 + 0.05 * 0.5, 1.0], rtol=1e-6)
@@ -183,7 +183,7 @@ def test_a_collapsed_policy_counts_only_once_there_is_something_to_leave():
 
 def test_curiosity_has_a_gradient_where_the_members_agree():
   config = make_config('rune')
-  payer = make_payer(config.reward, config.rune)
+  payer = make_combine(config.reward, config.rune)
   gradient = jax.grad(lambda m: jnp.sum(payer(m, jnp.int32(0))))(jnp.ones((3, 2)))
   assert bool(jnp.all(jnp.isfinite(gradient)))
 

@@ -196,8 +196,8 @@ def test_people_are_proposed_to_as_many_as_are_due(kind):
     PerKind(**each | {kind: asking}),
     make_reward_model(RewardOptions(hidden_size=4, hidden_layers=1), 2, 1),
     fit=None,
-    pay=None,
-    pay_width=3,
+    combine=None,
+    num_members=3,
     segment_steps=H,
   )
   state = feedback.init(KEY)
@@ -310,8 +310,8 @@ def test_strategies_see_what_members_say_as_it_was_trained():
     PerKind(None, asking),
     model,
     fit=None,
-    pay=None,
-    pay_width=3,
+    combine=None,
+    num_members=3,
     segment_steps=H,
   )
   state = feedback.init(KEY)
