@@ -150,6 +150,16 @@ def lines(
   )
 
 
+def _lines(label: str) -> list[str]:
+  """A label, in two lines where it compares two names that one has no room for."""
+  if len(label) * CHARACTER > WIDTH - 32:
+    for between in (' > ', ' minus '):
+      first, found, second = label.partition(between)
+      if found:
+        return [first, f'{between.strip()} {second}']
+  return [label]
+
+
 def intervals(
   title: str,
   rows: Sequence[Row],
@@ -170,9 +180,12 @@ def intervals(
   values = [v for r in rows for v in (r.value, r.low, r.high) if v is not None]
   extra = [*(x_range or ()), *(() if centre is None else (centre,))]
   low, high = padded(np.array([*values, *extra], float), exact=x_range is not None)
-  # Long names leave no room for the number beside them.
+  # Long names leave no room for the number beside them, two of them none in a line.
   room = (WIDTH - 48) / CHARACTER
-  below = 14 if any(len(r.label) + len(r.text) > room for r in rows) else 0
+  labels = [_lines(r.label) for r in rows]
+  below = 14 * (max(map(len, labels)) - 1)
+  if any(len(r.label) + len(r.text) > room for r in rows):
+    below += 14
   pitch, top = 32 + below, TOP + 4
   height = top + pitch * len(rows) + BOTTOM - 4
   px = scale(low, high, 16, WIDTH - 16)
@@ -194,14 +207,16 @@ def intervals(
     )
   for i, row in enumerate(rows):
     y = top + pitch * i + 12
-    label = html.escape(row.label)
     if row.value is None:
-      parts.append(f'<text class="head" x="16" y="{y + 8}">{label}</text>')
+      head = html.escape(row.label)
+      parts.append(f'<text class="head" x="16" y="{y + 8}">{head}</text>')
       continue
-    fit = ''
-    if len(row.label) * CHARACTER > WIDTH - 32:
-      fit = f' textLength="{WIDTH - 32}" lengthAdjust="spacingAndGlyphs"'
-    parts.append(f'<text class="name" x="16" y="{y}"{fit}>{label}</text>')
+    for j, line in enumerate(labels[i]):
+      fit = ''
+      if len(line) * CHARACTER > WIDTH - 32:
+        fit = f' textLength="{WIDTH - 32}" lengthAdjust="spacingAndGlyphs"'
+      text = html.escape(line)
+      parts.append(f'<text class="name" x="16" y="{y + 14 * j}"{fit}>{text}</text>')
     y += below
     parts.append(
       f'<text class="number" x="{WIDTH - 16}" y="{y}" text-anchor="end">'

@@ -160,7 +160,8 @@ def name_arms(records: Sequence[Record]) -> list[str]:
   """A name for each record's arm: its method, and what else sets it apart.
 
   Flags are named where records of the same method and task differ in them; flags that
-  follow from the task alone, such as a rater's scale, therefore are not.
+  follow from the task alone, such as a rater's scale, therefore are not. Of those that
+  are on or off, the ones that are on are named.
   """
   names = [record.name or composition(record.flags) for record in records]
   told = [set() for _ in records]  # type: list[set[str]]
@@ -177,9 +178,14 @@ def name_arms(records: Sequence[Record]) -> list[str]:
           if other == name:
             told[i].add(flag)
   return [
-    name + ''.join(f' {f}={records[i].flags.get(f, "?")}' for f in sorted(told[i]))
+    name + ''.join(_shown(f, records[i].flags.get(f, '?')) for f in sorted(told[i]))
     for i, name in enumerate(names)
   ]
+
+
+def _shown(flag: str, value: str) -> str:
+  """A flag in the name of an arm; one that is off goes without saying."""
+  return {'true': f' {flag}', 'false': ''}.get(value, f' {flag}={value}')
 
 
 def composition(flags: Mapping[str, str]) -> str:

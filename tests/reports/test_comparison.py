@@ -91,6 +91,17 @@ def test_rows_with_flags_of_their_own_are_arms_of_their_own(tmp_path):
   }
 
 
+def test_a_flag_that_is_off_goes_without_saying(tmp_path):
+  for i, (beta, shuffled) in enumerate([(0.1, 'true'), (0.1, 'false'), (0.5, 'true')]):
+    flags = {'kl_beta': beta, 'kl_shuffled_labels': shuffled}
+    write_run(tmp_path / str(i), **flags)
+  assert compare(tmp_path).arms == (
+    'rbrl kl_beta=0.1',
+    'rbrl kl_beta=0.1 kl_shuffled_labels',
+    'rbrl kl_beta=0.5 kl_shuffled_labels',
+  )
+
+
 def test_classes_that_a_run_does_not_have_are_not_in_its_columns(tmp_path):
   flags = [{'rating_num_classes': n} for n in (2, 3, 3)]
 

@@ -10,6 +10,7 @@ import pytest
 
 from rlfb_jax.reports import (
   axes,
+  charts,
   comparison,
   page,
   panels,
@@ -150,6 +151,18 @@ def test_a_single_run_of_one_arm_makes_a_page_too(tmp_path, compared):
   # What the older report compared is not left beside it.
   assert not list((tmp_path / 'out').glob('comparisons.*'))
   assert (tmp_path / 'out' / 'seeds.csv').read_text().count('\n') == 2
+
+
+def test_two_long_names_are_set_in_two_lines():
+  first, second = 'rbrl_kl kl_gradient_budget=0.3', 'rbrl_kl kl_gradient_budget=1.0'
+  for between, sign in ((' > ', '&gt;'), (' minus ', 'minus')):
+    row = charts.Row(f'{first}{between}{second}', 0, 0.5, 0.4, 0.6, '0.5')
+    svg = charts.intervals('title', [row], 'x')
+    assert re.search(rf'<text class="name"[^>]*>{re.escape(first)}</text>', svg)
+    assert re.search(rf'<text class="name"[^>]*>{sign} {re.escape(second)}</text>', svg)
+    assert 'textLength' not in svg
+  short = charts.intervals('title', [row._replace(label='a > b')], 'x')
+  assert '>a &gt; b</text>' in short
 
 
 @pytest.mark.parametrize(
