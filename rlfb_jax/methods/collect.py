@@ -190,16 +190,16 @@ def track_episodes(
     it paid only in part.
   """
   done = experience.terminated | experience.truncated
-  pay = jnp.zeros_like(experience.env_reward) if learned is None else learned
+  gain = jnp.zeros_like(experience.env_reward) if learned is None else learned
 
   def step(
     clock: EpisodeClock, inputs: tuple[Any, ...]
   ) -> tuple[EpisodeClock, EpisodeClock]:
-    reward, pay, done, success = inputs
+    reward, gain, done, success = inputs
     ended = EpisodeClock(
       running=clock.running + reward,
       success=None if success is None else clock.success | success,
-      learned=clock.learned + pay,
+      learned=clock.learned + gain,
       paid=clock.paid & (learned is not None),
       whole=clock.whole,
     )
@@ -213,7 +213,7 @@ def track_episodes(
     return clock, ended
 
   clock, ended = jax.lax.scan(
-    step, clock, (experience.env_reward, pay, done, experience.success)
+    step, clock, (experience.env_reward, gain, done, experience.success)
   )
 
   def mean(values: jax.Array, chosen: jax.Array) -> jax.Array:

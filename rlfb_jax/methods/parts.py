@@ -38,7 +38,7 @@ class Feedback(NamedTuple):
     num_members: K.
     reward: `(state, obs, action) -> [...]`, both in one.
     r_hat: `(state, obs, action) -> [...]`, the learned reward without what a method
-      may add to the pay: what classes of behaviour are told by.
+      may add to it: what classes of behaviour are told by.
     propose: `(state, key, strategies, wanted) -> queries`; the last two are the
       request's.
     teach: `(queries, key) -> answers`, the scripted teacher.

@@ -77,7 +77,7 @@ def watch(
     strikes=jnp.where(repulsion.pushes(feedback.classes), decision.strikes, 0),
     repelling=feedback.repelling & ~decision.abort,
   )
-  classes = classes.replace(mask=classes.mask & feedback.repelling)
+  classes = live_classes(feedback.replace(classes=classes))
   return feedback, metrics | {
     'kl/value': repulsion.value(params, classes, batch, key),
     'kl/repelling': feedback.repelling.astype(jnp.float32),

@@ -11,17 +11,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rlfb_jax.methods.config import HOUSEKEEPING
-from rlfb_jax.methods.device_options import HOSTS
-from rlfb_jax.methods.recipes import RECIPES
+from rlfb_jax.reports.arms import family, is_circumstance, name_arms
 from rlfb_jax.reports.records import Record, numbers
 from rlfb_jax.training import metrics
 
-# Where and how a run was made, not what it was; or named in other ways.
-_CIRCUMSTANCE = (
-  *HOUSEKEEPING, *HOSTS, 'mesh', 'engine', 'impl', 'eval_episodes', 'eval_interval',
-  'agent', 'ask', 'add', 'method', 'task', 'seed', 'num_seeds',
-)  # fmt: skip
 _CLOCK = 'wall_seconds'  # Of the whole program.
 # Share of a run, from its end, that its final score is averaged over.
 FINAL_SHARE = 0.1
@@ -132,7 +125,7 @@ def compare(records: Sequence[Record], problems: Sequence[str] = ()) -> Comparis
       + ' '.join(said)
     )
   tasks = tuple(sorted({task for task, _ in cells}))
-  families = {arm: _family(arm, cell.records[0]) for (_, arm), cell in cells.items()}
+  families = {arm: family(arm, cell.records[0]) for (_, arm), cell in cells.items()}
   arms = tuple(sorted(families, key=lambda a: (families[a] != '', a)))
   references, scale = {}, {}
   for task in tasks:
@@ -156,52 +149,13 @@ def compare(records: Sequence[Record], problems: Sequence[str] = ()) -> Comparis
   )
 
 
-def name_arms(records: Sequence[Record]) -> list[str]:
-  """A name for each record's arm: its method, and what else sets it apart.
-
-  Flags are named where records of the same method and task differ in them; flags that
-  follow from the task alone, such as a rater's scale, therefore are not. Of those that
-  are on or off, the ones that are on are named.
-  """
-  names = [record.name or composition(record.flags) for record in records]
-  told = [set() for _ in records]  # type: list[set[str]]
-  groups = collections.defaultdict(list)
-  for i, record in enumerate(records):
-    groups[record.task, names[i]].append(i)
-  for (_, name), group in groups.items():
-    flags = {f for i in group for f in records[i].flags if not _is_circumstance(f)}
-    for flag in flags:
-      # A flag that one of them does not know yet sets nothing apart.
-      if len({records[i].flags[flag] for i in group if flag in records[i].flags}) > 1:
-        # The arm is called the same on every task.
-        for i, other in enumerate(names):
-          if other == name:
-            told[i].add(flag)
-  return [
-    name + ''.join(_shown(f, records[i].flags.get(f, '?')) for f in sorted(told[i]))
-    for i, name in enumerate(names)
-  ]
-
-
-def _shown(flag: str, value: str) -> str:
-  """A flag in the name of an arm; one that is off goes without saying."""
-  return {'true': f' {flag}', 'false': ''}.get(value, f' {flag}={value}')
-
-
-def composition(flags: Mapping[str, str]) -> str:
-  """A method with the ingredients that were changed: `rbrl@sac`, `mrn+kl/both`."""
-  signs = {'agent': '@', 'add': '+', 'ask': '/'}
-  changed = [sign + flags[name] for name, sign in signs.items() if flags.get(name)]
-  return flags.get('method', 'run') + ''.join(changed)
-
-
 def differing_flags(comparison: Comparison) -> dict[str, dict[str, str]]:
   """Flag -> arm -> value, of flags that set arms apart on some task."""
   found: dict[str, dict[str, str]] = {}
   for task in comparison.tasks:
     on = comparison.on(task)
     flags = {f for cell in on.values() for f in cell.records[0].flags}
-    for flag in sorted(f for f in flags if not _is_circumstance(f) or f == 'method'):
+    for flag in sorted(f for f in flags if not is_circumstance(f) or f == 'method'):
       holders = {a: cell.records[0].flags for a, cell in on.items()}
       values = {a: own[flag] for a, own in holders.items() if flag in own}
       if len(set(values.values())) > 1:
@@ -345,14 +299,3 @@ def _missing(task: str, on: Mapping[str, Cell], arms: Sequence[str]) -> list[str
         'are missing.'
       )
   return said
-
-
-def _family(arm: str, record: Record) -> str:
-  method = record.flags.get('method', record.name)
-  if method not in RECIPES:
-    return arm
-  return record.flags.get('ask') or RECIPES[method].ask
-
-
-def _is_circumstance(flag: str) -> bool:
-  return flag in _CIRCUMSTANCE

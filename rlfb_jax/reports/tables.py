@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rlfb_jax.reports import panels, statistics
-from rlfb_jax.reports.comparison import Cell, Comparison
+from rlfb_jax.reports.comparison import Comparison
 from rlfb_jax.reports.records import numbers
 from rlfb_jax.training.intervals import mean_interval
 
@@ -41,7 +41,6 @@ def final_scores(c: Comparison) -> Table:
     for arm, cell in c.on(task).items():
       found = statistics.aggregate([cell.final])
       scale = c.scale.get(task)
-      evaluation = '' if cell.evaluation is None else _mean(cell.evaluation)
       rows.append(
         (
           task,
@@ -50,8 +49,8 @@ def final_scores(c: Comparison) -> Table:
           f'{int(cell.env_steps[-1]):,}',
           _mean(cell.final),
           panels.text_of(found),
-          evaluation,
-          *([_success(cell)] if told else []),
+          _mean(cell.evaluation),
+          *([_mean(cell.success)] if told else []),
           '' if scale is None else f'{cell.final.mean() / scale:.2f}',
         )
       )
@@ -80,10 +79,6 @@ def final_scores(c: Comparison) -> Table:
 
 def _tells_success(c: Comparison) -> bool:
   return any(cell.success is not None for cell in c.cells.values())
-
-
-def _success(cell: Cell) -> str:
-  return '' if cell.success is None else _mean(cell.success)
 
 
 def _what_shares_are(c: Comparison) -> str:
@@ -127,8 +122,10 @@ def comparisons(c: Comparison) -> Table:
   )
 
 
-def _mean(values: np.ndarray) -> str:
-  """Over the seeds that have a value, at least one; says so where not all have."""
+def _mean(values: np.ndarray | None) -> str:
+  """Over the seeds that have a value; says so where not all have, '' where none has."""
+  if values is None:
+    return ''
   known = values[np.isfinite(values)]
   some = f' ({len(known)} of {len(values)} seeds)' if len(known) < len(values) else ''
   return f'{mean_interval(known, statistics.CONFIDENCE)}{some}'

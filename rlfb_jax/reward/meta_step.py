@@ -40,7 +40,7 @@ from rlfb_jax.reward.passes import is_finite
 from rlfb_jax.reward.preferences import PreferenceLossOptions
 from rlfb_jax.reward.sources import class_weights, segment_rewards
 
-Pay = Callable[[jax.Array], jax.Array]
+Combine = Callable[[jax.Array], jax.Array]
 
 
 class MetaState(flax.struct.PyTreeNode):
@@ -61,7 +61,7 @@ class MetaStep(NamedTuple):
 
   Attributes:
     init: `RewardModelState -> MetaState`.
-    step: `(key, meta, reward, critic, obs, action, continuation, ratings, pairs, pay
+    step: `(key, meta, reward, critic, obs, action, continuation, ratings, pairs, combine
       = None) -> (meta, reward, metrics)`; see `make_meta_step`.
   """
 
@@ -161,7 +161,7 @@ def make_meta_step(
   `step` takes, beside the states: `critic`, the online critics; `obs` [B, ds],
   `action` [B, da] and `continuation` [B], what the critics' targets hold beside the
   learned reward, of one replay batch; the two stores, None where a kind is not used;
-  and `pay`, what the agent is paid from the members' rewards [K, B] (default: the
+  and `combine`, what the agent is paid from the members' rewards [K, B] (default: the
   ensemble's aggregation). It updates the ensemble and leaves the critics alone: the
   caller pays anew and takes their real step on the same batch.
 
@@ -239,7 +239,7 @@ def make_meta_step(
       )
     return OuterBatch(compared, rated)
 
-  def default_pay(members: jax.Array) -> jax.Array:
+  def aggregated(members: jax.Array) -> jax.Array:
     how, weight = reward_options.aggregation, reward_options.aggregation_weight
     return aggregate(members, how, weight)
 
@@ -253,13 +253,13 @@ def make_meta_step(
     continuation: jax.Array,
     ratings: RatingStore | None,
     preferences: PreferenceStore | None,
-    pay: Pay | None = None,
+    combine: Combine | None = None,
   ) -> tuple[MetaState, RewardModelState, Metrics]:
     batch = labels_of(key, ratings, preferences)
 
     def rewards(params: MLP) -> jax.Array:
       members = model.r_hat_members(reward.replace(params=params), obs, action)
-      return (pay or default_pay)(members)
+      return (combine or aggregated)(members)
 
     outer = gradient_of(
       q_values,

@@ -9,6 +9,7 @@ corrects that count by what it really took.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from rlfb_jax.feedback.schedule import label_schedule
 from rlfb_jax.methods.config import Config
 from rlfb_jax.methods.recipes import SURF
 from rlfb_jax.sweeps.jobs import Job
@@ -60,13 +61,15 @@ def _reward_learning(config: Config) -> float:
   ):
     if not asked:
       continue
-    later = max(config.total_env_steps - options.pretrain_steps - 1, 0)
-    sessions = min(
-      1 + later // options.session_interval,
-      -(-options.label_budget // options.labels_per_session),
+    # As if the host looked after every step: the world, which says when it does, is
+    # not made for an estimate.
+    sessions = label_schedule(
+      options,
+      total_env_steps=config.total_env_steps,
+      chunk_env_steps=1,
+      episode_env_steps=1,
     )
-    so_far = [options.labels_per_session * (i + 1) for i in range(sessions)]
-    labels = sum(min(each, options.label_budget) for each in so_far)
+    labels = sum(session.asked for session in sessions)
     visits = labels * reward.max_passes
     if clips == 2 and SURF in recipe.add:
       surf = config.surf

@@ -88,8 +88,8 @@ def drawn(state, key, size):
   """The batch that a key of sampling stands for, and what is stored beside it."""
   batch_key, _ = jax.random.split(key)
   index = replay_lib.draw(batch_key, state.replay, (size,))
-  fields, pay = replay_lib.gather(state.replay, index)
-  return transitions_of(fields), pay
+  fields, rewards = replay_lib.gather(state.replay, index)
+  return transitions_of(fields), rewards
 
 
 @pytest.mark.parametrize('method', METHODS)
@@ -114,13 +114,13 @@ def test_the_agent_learns_at_once_from_what_the_new_reward_pays(method, terminal
   key, batch_key, _, next_key, _, learn_key, _ = jax.random.split(before.key, 7)
   batch, _ = drawn(before, batch_key, config.sac.batch_size)
   values = agent.next_values(before.agent, batch, next_key)
-  pay = make_combine(config.reward, config.rune if 'rune' in method else None)
+  combine = make_combine(config.reward, config.rune if 'rune' in method else None)
   ended = np.asarray(batch.truncated) & terminal
   assert ended.any() == terminal
 
   def learned_from(state):
     said = members(config, state, batch.obs, batch.action)
-    rewards = pay(said, before.env_steps)
+    rewards = combine(said, before.env_steps)
     targets = rewards + config.sac.discount * np.where(ended, 0.0, values)
     return jax.jit(agent.learn)(
       before.agent, batch, targets, learn_key, before.updates, None
@@ -278,7 +278,7 @@ def test_learning_begins_with_new_critics_and_a_burst_of_updates():
   config = configure('mrn')
   agent = make_agent(config, ENV)
   before, after = (states('mrn')[name] for name in ('session', 'begin_learning'))
-  pay = make_combine(config.reward, None)
+  combine = make_combine(config.reward, None)
   count = config.replay.catch_up_updates
   key, reset_key = jax.random.split(before.key)
   fresh = agent.reset_critic(reset_key, before.agent)
@@ -288,7 +288,7 @@ def test_learning_begins_with_new_critics_and_a_burst_of_updates():
     for i in range(count):
       key, batch_key, _, update_key = jax.random.split(key, 4)
       batch, said = drawn(before, batch_key, config.sac.batch_size)
-      rewards = pay(said.T, before.env_steps)
+      rewards = combine(said.T, before.env_steps)
       learned, _ = update(
         agent, learned, batch, rewards, update_key, before.updates + i
       )

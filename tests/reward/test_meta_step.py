@@ -46,7 +46,7 @@ def meta_of(ratings=False, pairs=True, margin=0, session_ratings=None, **kwargs)
 
 @functools.cache
 def step_of(ratings=False, pairs=True, **kwargs):
-  return jax.jit(meta_of(ratings, pairs, **kwargs).step, static_argnames=('pay',))
+  return jax.jit(meta_of(ratings, pairs, **kwargs).step, static_argnames=('combine',))
 
 
 def with_margins(pairs, margin, junk):
@@ -291,7 +291,7 @@ def test_broken_member_is_contained_and_counted():
   _, new, metrics = take(step, meta, (broken, *rest))
   assert int(metrics['meta_non_finite']) == 3  # All are paid out together.
   np.testing.assert_array_equal(new.num_updates, 0)
-  _, new, metrics = take(step, meta, (broken, *rest), pay=first_member)
+  _, new, metrics = take(step, meta, (broken, *rest), combine=first_member)
   assert int(metrics['meta_non_finite']) == 1
   np.testing.assert_array_equal(new.num_updates, [1, 1, 0])
   np.testing.assert_array_equal(new.opt_state[0].count, [2, 2, 1])
