@@ -61,8 +61,8 @@ class MetaStep(NamedTuple):
 
   Attributes:
     init: `RewardModelState -> MetaState`.
-    step: `(key, meta, reward, critic, obs, action, continuation, ratings, pairs, combine
-      = None) -> (meta, reward, metrics)`; see `make_meta_step`.
+    step: `(key, meta, reward, critic, obs, action, continuation, ratings, pairs,
+      combine=None) -> (meta, reward, metrics)`; see `make_meta_step`.
   """
 
   init: Callable[[RewardModelState], MetaState]
