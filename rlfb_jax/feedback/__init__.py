@@ -2,10 +2,10 @@
 
 from rlfb_jax.feedback import archive, preference_store, rating_store, unlabelled_store
 from rlfb_jax.feedback.archive import Archive, ArchivedSteps, SegmentIndex
-from rlfb_jax.feedback.clip_queries import STRATEGIES, QueryStrategy, pool_size
+from rlfb_jax.feedback.clip_queries import CLIP_STRATEGIES, Strategy
 from rlfb_jax.feedback.clips import Clip, middle
 from rlfb_jax.feedback.pair_pool import CandidatePairs, PairPool, draw_pairs
-from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES, Asked, PairStrategy
+from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES, Asked
 from rlfb_jax.feedback.preference_store import PreferenceStore
 from rlfb_jax.feedback.rating_store import RatingStore
 from rlfb_jax.feedback.recent_return import mean_recent_reward
@@ -20,8 +20,8 @@ from rlfb_jax.feedback.scripted_teacher import PreferenceAnswers, TeacherOptions
 from rlfb_jax.feedback.unlabelled_store import UnlabelledStore
 
 __all__ = [
+  'CLIP_STRATEGIES',
   'PAIR_STRATEGIES',
-  'STRATEGIES',
   'Archive',
   'ArchivedSteps',
   'Asked',
@@ -29,16 +29,15 @@ __all__ = [
   'Clip',
   'PairOptions',
   'PairPool',
-  'PairStrategy',
   'PlannedSession',
   'PreferenceAnswers',
   'PreferenceStore',
-  'QueryStrategy',
   'RaterOptions',
   'RatingAnswers',
   'RatingStore',
   'ScheduleOptions',
   'SegmentIndex',
+  'Strategy',
   'TeacherOptions',
   'UnlabelledStore',
   'archive',
@@ -46,7 +45,6 @@ __all__ = [
   'label_schedule',
   'mean_recent_reward',
   'middle',
-  'pool_size',
   'prefer',
   'preference_store',
   'rate',

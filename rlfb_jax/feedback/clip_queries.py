@@ -1,8 +1,8 @@
 """Which of the candidate clips to ask about.
 
-Strategies share one signature, `(key, ensemble_r_hat, candidates, k, wanted=None) ->
-[k]`: indices into the candidates, none twice. `ensemble_r_hat(clip)` gives every
-member's reward of every step, [K, P, H].
+All choose by one signature, `(key, ensemble_r_hat, candidates, k, wanted=None) -> [k]`:
+indices into the candidates, none twice. `ensemble_r_hat(clip)` gives every member's
+reward of every step, [K, P, H].
 
 Sessions of a run differ in size and share their program. `k` is the largest size,
 `wanted` [] the session's own, at least 1: the first so many indices are asked about,
@@ -12,6 +12,7 @@ and they are chosen among as many candidates a query as the largest session has 
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +23,29 @@ from rlfb_jax.feedback.clips import Clip
 # `clip -> what every member says of every step`, [K, B, H].
 EnsembleReward = Callable[[Clip], jax.Array]
 Wanted = jax.Array | int | None
-QueryStrategy = Callable[[Key, EnsembleReward, Clip, int, Wanted], jax.Array]
+ChooseClips = Callable[[Key, EnsembleReward, Clip, int, Wanted], jax.Array]
+Choose = TypeVar('Choose', bound=Callable[..., jax.Array])
 
 SPREAD_FLOOR = 1e-6
-# Strategies that take any of the candidates: more than are asked about are no use.
-UNCHOOSING = ('uniform', 'near_on_policy')
+
+
+class Strategy(NamedTuple, Generic[Choose]):
+  """How queries are drawn, and chosen from what was drawn.
+
+  Attributes:
+    choose: which of the candidates to ask about.
+    compares: whether it compares candidates. One that takes any of them has no use
+      for more than are asked about.
+    recent_only: whether candidates come from the newest episodes only.
+  """
+
+  choose: Choose
+  compares: bool = True
+  recent_only: bool = False
+
+  def pool_size(self, k: int, large_batch: int) -> int:
+    """Candidates to draw for k queries: `large_batch` for each if they are compared."""
+    return k * large_batch if self.compares else k
 
 
 def check_enough(size: int, k: int) -> None:
@@ -35,17 +54,6 @@ def check_enough(size: int, k: int) -> None:
     raise ValueError(
       f'{k} queries cannot be chosen from {size} candidates; ask for at most {size}.'
     )
-
-
-def pool_size(strategy: str, k: int, large_batch: int) -> int:
-  """Candidates to draw for k queries: `large_batch` times k where one can choose.
-
-  Args:
-    strategy: a name in `STRATEGIES` or `PAIR_STRATEGIES`.
-    k: queries.
-    large_batch: candidates for each.
-  """
-  return k if strategy in UNCHOOSING else k * large_batch
 
 
 def eligible(size: int, k: int, wanted: Wanted) -> jax.Array | int:
@@ -112,7 +120,7 @@ def highest(scores: jax.Array, k: int, count: jax.Array | int) -> jax.Array:
   return jax.lax.top_k(scores, k)[1].astype(jnp.int32)
 
 
-def _disagreement(normalise: bool) -> QueryStrategy:
+def _disagreement(normalise: bool) -> ChooseClips:
   def choose(
     key: Key,
     ensemble_r_hat: EnsembleReward,
@@ -135,13 +143,11 @@ def _disagreement(normalise: bool) -> QueryStrategy:
   return choose
 
 
-disagreement = _disagreement(normalise=True)
-disagreement_raw = _disagreement(normalise=False)
-
-STRATEGIES: Mapping[str, QueryStrategy] = MappingProxyType(
+CLIP_STRATEGIES: Mapping[str, Strategy[ChooseClips]] = MappingProxyType(
   {
-    'uniform': uniform,
-    'disagreement': disagreement,  # on min-max normalised returns
-    'disagreement_raw': disagreement_raw,  # on plain sums, as in the public code
+    'uniform': Strategy(uniform, compares=False),
+    # On min-max normalised returns; raw: on plain sums, as in the public code.
+    'disagreement': Strategy(_disagreement(normalise=True)),
+    'disagreement_raw': Strategy(_disagreement(normalise=False)),
   }
 )

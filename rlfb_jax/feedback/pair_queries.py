@@ -1,10 +1,10 @@
 """Which of the candidate pairs to ask about.
 
-Strategies share one signature, `(key, ensemble_r_hat, candidates, k, asked,
-wanted=None) -> [k]`: indices into the candidates, none twice. `ensemble_r_hat(clip)`
-gives every member's reward of every step, [K, P, H]; `wanted` is explained in
-`queries`. A member's logit is the difference of its sums over the two segments, as in
-the Bradley-Terry loss that trained it.
+All choose by one signature, `(key, ensemble_r_hat, candidates, k, asked, wanted=None)
+-> [k]`: indices into the candidates, none twice. `ensemble_r_hat(clip)` gives every
+member's reward of every step, [K, P, H]; `wanted` is explained in `clip_queries`. A
+member's logit is the difference of its sums over the two segments, as in the
+Bradley-Terry loss that trained it.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,6 +18,7 @@ from rlfb_jax.core.types import Key
 from rlfb_jax.feedback.answers import usable_labels
 from rlfb_jax.feedback.clip_queries import (
   EnsembleReward,
+  Strategy,
   Wanted,
   any_of,
   check_enough,
@@ -41,7 +42,7 @@ class Asked(NamedTuple):
   mask: jax.Array
 
 
-PairStrategy = Callable[
+ChoosePairs = Callable[
   [Key, EnsembleReward, CandidatePairs, int, Asked, Wanted], jax.Array
 ]
 Score = Callable[[jax.Array], jax.Array]
@@ -96,7 +97,7 @@ def uniform(
   return any_of(key, candidates.size, k)
 
 
-def _choosing(score: Score | None = None, *, spread: bool = False) -> PairStrategy:
+def _choosing(score: Score | None = None, *, spread: bool = False) -> ChoosePairs:
   """The highest scores, or pairs unlike those asked about before and each other.
 
   With both, k-center chooses from the better half.
@@ -126,20 +127,15 @@ def _choosing(score: Score | None = None, *, spread: bool = False) -> PairStrate
   return choose
 
 
-PAIR_STRATEGIES: Mapping[str, PairStrategy] = MappingProxyType(
+PAIR_STRATEGIES: Mapping[str, Strategy[ChoosePairs]] = MappingProxyType(
   {
-    'uniform': uniform,
-    'disagreement': _choosing(disagreement_score),
-    'entropy': _choosing(entropy_score),
-    'kcenter': _choosing(spread=True),
-    'kcenter_disagreement': _choosing(disagreement_score, spread=True),
-    'kcenter_entropy': _choosing(entropy_score, spread=True),
+    'uniform': Strategy(uniform, compares=False),
+    'disagreement': Strategy(_choosing(disagreement_score)),
+    'entropy': Strategy(_choosing(entropy_score)),
+    'kcenter': Strategy(_choosing(spread=True)),
+    'kcenter_disagreement': Strategy(_choosing(disagreement_score, spread=True)),
+    'kcenter_entropy': Strategy(_choosing(entropy_score, spread=True)),
     # Hu et al. 2024 (QPA): what matters is where the candidates come from.
-    'near_on_policy': uniform,
+    'near_on_policy': Strategy(uniform, compares=False, recent_only=True),
   }
 )
-
-
-def recent_only(strategy: str) -> bool:
-  """Whether candidates come from the newest episodes only."""
-  return strategy == 'near_on_policy'

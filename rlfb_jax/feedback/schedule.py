@@ -5,7 +5,7 @@ import math
 from typing import NamedTuple
 
 from rlfb_jax.core.config import Options, option
-from rlfb_jax.feedback.clip_queries import STRATEGIES
+from rlfb_jax.feedback.clip_queries import CLIP_STRATEGIES
 from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES
 
 SESSION_SIZES = ('constant', 'front', 'back')
@@ -46,7 +46,7 @@ class ScheduleOptions(Options):
   query: str = option(
     'disagreement',
     'How clips are chosen after the first session, which is uniform.',
-    choices=tuple(STRATEGIES),
+    choices=tuple(CLIP_STRATEGIES),
   )
   large_batch: int = option(
     10, 'Candidates per query that disagreement chooses from.', low=1

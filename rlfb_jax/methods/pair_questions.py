@@ -9,14 +9,10 @@ import jax.numpy as jnp
 from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.feedback import preference_store, unlabelled_store
 from rlfb_jax.feedback.archive import Archive
-from rlfb_jax.feedback.clip_queries import EnsembleReward, pool_size
+from rlfb_jax.feedback.clip_queries import EnsembleReward
 from rlfb_jax.feedback.clips import middle
 from rlfb_jax.feedback.pair_pool import PairPool, draw_pairs
-from rlfb_jax.feedback.pair_queries import (
-  PAIR_STRATEGIES,
-  asked_so_far,
-  recent_only,
-)
+from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES, asked_so_far
 from rlfb_jax.feedback.preference_store import PreferenceStore
 from rlfb_jax.feedback.recent_return import mean_segment_return
 from rlfb_jax.feedback.schedule import PairOptions, PlannedSession
@@ -86,14 +82,15 @@ def make_pair_questions(
     wanted: jax.Array,
   ) -> PairQueries:
     pool_key, choose_key, unlabelled_key = jax.random.split(key, 3)
+    query = PAIR_STRATEGIES[strategy]
     pool = draw_pairs(
       pool_key,
       archive,
-      pool_size(strategy, per_session, options.large_batch),
+      query.pool_size(per_session, options.large_batch),
       stored_steps,
-      recent if recent_only(strategy) else None,
+      recent if query.recent_only else None,
     )
-    chosen = PAIR_STRATEGIES[strategy](
+    chosen = query.choose(
       choose_key,
       members,
       pool.candidates,

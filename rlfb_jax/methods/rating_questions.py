@@ -9,7 +9,7 @@ from rlfb_jax.core.types import Key, Metrics
 from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.feedback import rating_store
 from rlfb_jax.feedback.archive import Archive
-from rlfb_jax.feedback.clip_queries import STRATEGIES, EnsembleReward, pool_size
+from rlfb_jax.feedback.clip_queries import CLIP_STRATEGIES, EnsembleReward
 from rlfb_jax.feedback.clips import Clip
 from rlfb_jax.feedback.rating_store import RatingStore
 from rlfb_jax.feedback.recent_return import mean_segment_return
@@ -64,10 +64,11 @@ def make_rating_questions(
   ) -> RatingQueries:
     del store
     pool_key, choose_key = jax.random.split(key)
-    size = pool_size(strategy, per_session, options.large_batch)
+    query = CLIP_STRATEGIES[strategy]
+    size = query.pool_size(per_session, options.large_batch)
     index = archive_lib.sample(pool_key, archive, size, steps)
     clip, rewards = archive_lib.gather(archive, index, steps)
-    chosen = STRATEGIES[strategy](choose_key, members, clip, per_session, wanted)
+    chosen = query.choose(choose_key, members, clip, per_session, wanted)
     return RatingQueries(
       clip=jax.tree.map(lambda x: x[chosen], clip),
       teacher_rewards=rewards[chosen],

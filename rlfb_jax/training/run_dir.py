@@ -137,20 +137,23 @@ def create(
       f'--run_dir={root} cannot be made ({error.strerror}); name another folder.'
     ) from None
   run = RunDir(root)
-  if run.manifest.exists() or run.metrics.exists():
-    raise ValueError(
-      f'--run_dir={path} holds a run already; name another folder or remove this one.'
-    )
   records = [{'seed': int(row.seed), 'flags': dict(row.flags)} for row in rows]
-  try:
-    run.flags.write_text(''.join(f'{line}\n' for line in flag_lines))
-    files.write_json(run.rows, records)
-    # Last: a folder with a manifest is a run.
-    manifest_lib.write(run.manifest, command)
-  except OSError as error:
-    raise ValueError(
-      f'--run_dir={root} cannot be written to ({error.strerror}); name another folder.'
-    ) from None
+  # Another process may make the same run at this moment.
+  with files.locked(run.lock) as free:
+    if not free or run.manifest.exists() or run.metrics.exists():
+      raise ValueError(
+        f'--run_dir={root} holds a run already; name another folder or remove this one.'
+      )
+    try:
+      run.flags.write_text(''.join(f'{line}\n' for line in flag_lines))
+      files.write_json(run.rows, records)
+      # Last: a folder with a manifest is a run.
+      manifest_lib.write(run.manifest, command)
+    except OSError as error:
+      raise ValueError(
+        f'--run_dir={root} cannot be written to ({error.strerror}); name another'
+        ' folder.'
+      ) from None
   return run
 
 

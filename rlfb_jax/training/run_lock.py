@@ -1,14 +1,9 @@
-"""One process a run: two would drop each other's lines and unfinished checkpoints.
-
-The system lets go of the lock when its process ends, whatever ends it, so that nobody
-ever waits for a dead one. The file stays: who removed it could remove that of another.
-"""
+"""One process a run: two would drop each other's lines and unfinished checkpoints."""
 
 import contextlib
-import fcntl
 from collections.abc import Callable, Iterator
 
-from rlfb_jax.training import hosts
+from rlfb_jax.training import files, hosts
 from rlfb_jax.training.progress import tell
 from rlfb_jax.training.run_dir import RunDir
 
@@ -33,17 +28,8 @@ def held(
     BusyError: if another process has the lock.
   """
   with contextlib.ExitStack() as stack:
-    busy = False
-    if hosts.is_first():
-      try:
-        file = stack.enter_context(open(run.lock, 'ab'))
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        busy = True
-      except OSError:
-        # No locks on this file system, or no room for a file: as if nobody else were
-        # there. Other hosts wait below for what this one has found.
-        pass
+    # The other hosts wait below for what the first has found.
+    busy = hosts.is_first() and not stack.enter_context(files.locked(run.lock))
     if hosts.anywhere(busy):
       if not claimed:
         raise BusyError(

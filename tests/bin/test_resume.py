@@ -16,7 +16,7 @@ import pytest
 
 from experiments import kill_runs
 from rlfb_jax.bin import launch, train
-from rlfb_jax.training import export, metrics, run_dir, run_lock
+from rlfb_jax.training import export, files, metrics, run_dir
 from rlfb_jax.training.run import make_environment, plain_rows, train_run
 
 TINY = (
@@ -223,7 +223,7 @@ def test_a_file_system_without_locks_keeps_nobody_off(in_use, monkeypatch):
   def no_locks(file, how):
     raise OSError(errno.ENOLCK, 'No locks available')
 
-  monkeypatch.setattr(run_lock.fcntl, 'flock', no_locks)
+  monkeypatch.setattr(files.fcntl, 'flock', no_locks)
   train.main([f'--run_dir={in_use}', '--resume'])
   assert (in_use / 'finished.json').is_file()
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlfb_jax.feedback.clip_queries import STRATEGIES, pool_size
+from rlfb_jax.feedback.clip_queries import CLIP_STRATEGIES
 from rlfb_jax.feedback.clips import Clip
 
 P, H, K = 40, 5, 3
@@ -27,16 +27,16 @@ def reference(returns, normalise):
   return np.argsort(-returns.std(axis=0))
 
 
-@pytest.mark.parametrize('name', list(STRATEGIES))
+@pytest.mark.parametrize('name', list(CLIP_STRATEGIES))
 def test_indices_are_distinct_and_of_one_signature(name):
   clip, r_hat = setup()
-  index = jax.jit(lambda k: STRATEGIES[name](k, r_hat, clip, 7))(KEY)
+  index = jax.jit(lambda k: CLIP_STRATEGIES[name].choose(k, r_hat, clip, 7))(KEY)
   assert index.shape == (7,)
   assert index.dtype == jnp.int32
   assert len(set(np.asarray(index).tolist())) == 7
   assert np.all((np.asarray(index) >= 0) & (np.asarray(index) < P))
   with pytest.raises(ValueError, match='41 queries cannot be chosen from 40'):
-    STRATEGIES[name](KEY, r_hat, clip, P + 1)
+    CLIP_STRATEGIES[name].choose(KEY, r_hat, clip, P + 1)
 
 
 @pytest.mark.parametrize(
@@ -47,18 +47,18 @@ def test_disagreement_takes_the_widest_spread(name, normalise):
   returns = np.asarray(r_hat(clip)).sum(-1)
   want = reference(returns, normalise)[:6]
   assert set(want) != set(reference(returns, not normalise)[:6])
-  got = STRATEGIES[name](KEY, r_hat, clip, 6)
+  got = CLIP_STRATEGIES[name].choose(KEY, r_hat, clip, 6)
   assert set(np.asarray(got).tolist()) == set(want)
 
 
 @pytest.mark.parametrize('name', ['disagreement', 'disagreement_raw'])
 def test_segments_without_a_value_come_last_and_do_not_rank_the_others(name):
   clip, r_hat = setup()
-  whole = STRATEGIES[name](KEY, r_hat, clip, 6)
+  whole = CLIP_STRATEGIES[name].choose(KEY, r_hat, clip, 6)
   padded = jax.tree.map(lambda x: jnp.concatenate([x[:3], x]), clip)
   for broken in (jnp.nan, jnp.inf):
     bad = padded.replace(obs=padded.obs.at[:3].set(broken))
-    got = STRATEGIES[name](KEY, r_hat, bad, 6)
+    got = CLIP_STRATEGIES[name].choose(KEY, r_hat, bad, 6)
     np.testing.assert_array_equal(got, whole + 3)
 
 
@@ -71,7 +71,9 @@ def test_a_smaller_session_chooses_as_if_it_were_the_largest(name, wanted):
   want = reference(returns, name == 'disagreement')[:wanted]
   for junk in (1.0, 1e3, np.nan):
     scale = np.where(np.arange(P) < size, 1.0, junk)[:, None, None]
-    got = STRATEGIES[name](KEY, r_hat, clip.replace(obs=clip.obs * scale), 8, wanted)
+    got = CLIP_STRATEGIES[name].choose(
+      KEY, r_hat, clip.replace(obs=clip.obs * scale), 8, wanted
+    )
     np.testing.assert_array_equal(got[:wanted], want)
     assert len(set(np.asarray(got).tolist())) == 8
     assert np.all(np.asarray(got)[: min(8, size)] < size)
@@ -80,20 +82,20 @@ def test_a_smaller_session_chooses_as_if_it_were_the_largest(name, wanted):
 def test_normalised_disagreement_ignores_the_members_scales():
   clip, plain = setup()
   _, scaled = setup(scales=(1.0, 30.0, 0.1))
-  a = STRATEGIES['disagreement'](KEY, plain, clip, 6)
-  b = STRATEGIES['disagreement'](KEY, scaled, clip, 6)
+  a = CLIP_STRATEGIES['disagreement'].choose(KEY, plain, clip, 6)
+  b = CLIP_STRATEGIES['disagreement'].choose(KEY, scaled, clip, 6)
   np.testing.assert_array_equal(a, b)
 
 
 def test_uniform_is_uniform():
   clip, r_hat = setup()
   keys = jax.random.split(KEY, 2000)
-  drawn = jax.vmap(lambda k: STRATEGIES['uniform'](k, r_hat, clip, 4))(keys)
+  drawn = jax.vmap(lambda k: CLIP_STRATEGIES['uniform'].choose(k, r_hat, clip, 4))(keys)
   counts = np.bincount(np.asarray(drawn).ravel(), minlength=P)
   want = 2000 * 4 / P
   assert np.sum((counts - want) ** 2 / want) < P + 4 * np.sqrt(2 * P)
 
 
 def test_pool():
-  assert pool_size('uniform', 100, 10) == 100
-  assert pool_size('disagreement', 100, 10) == 1000
+  assert CLIP_STRATEGIES['uniform'].pool_size(100, 10) == 100
+  assert CLIP_STRATEGIES['disagreement'].pool_size(100, 10) == 1000

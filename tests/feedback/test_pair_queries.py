@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from rlfb_jax.feedback import pair_queries, preference_store
-from rlfb_jax.feedback.clip_queries import pool_size
 from rlfb_jax.feedback.clips import Clip
 from rlfb_jax.feedback.pair_pool import CandidatePairs
-from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES, Asked, recent_only
+from rlfb_jax.feedback.pair_queries import PAIR_STRATEGIES, Asked
 
 P, H, K, C = 40, 5, 3, 6
 KEY = jax.random.key(0)
@@ -37,7 +36,7 @@ def r_hat(clip):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def choose(name, k, candidates, asked, wanted=None):
-  return PAIR_STRATEGIES[name](KEY, r_hat, candidates, k, asked, wanted)
+  return PAIR_STRATEGIES[name].choose(KEY, r_hat, candidates, k, asked, wanted)
 
 
 def select(name, k, candidates=CANDIDATES, asked=ASKED):
@@ -82,7 +81,7 @@ def test_indices_are_distinct_and_of_one_signature(name):
   assert len(set(np.asarray(index).tolist())) == P
   assert np.all((np.asarray(index) >= 0) & (np.asarray(index) < P))
   with pytest.raises(ValueError, match='41 queries cannot be chosen from 40'):
-    PAIR_STRATEGIES[name](KEY, r_hat, CANDIDATES, P + 1, ASKED)
+    PAIR_STRATEGIES[name].choose(KEY, r_hat, CANDIDATES, P + 1, ASKED)
 
 
 def test_logits_are_for_the_second_segment():
@@ -196,7 +195,9 @@ def test_broken_candidates_come_last(name):
 def test_uniform_is_uniform():
   keys = jax.random.split(KEY, 2000)
   draw = jax.jit(
-    jax.vmap(lambda k: PAIR_STRATEGIES['uniform'](k, r_hat, CANDIDATES, 4, NOBODY))
+    jax.vmap(
+      lambda k: PAIR_STRATEGIES['uniform'].choose(k, r_hat, CANDIDATES, 4, NOBODY)
+    )
   )
   counts = np.bincount(np.asarray(draw(keys)).ravel(), minlength=P)
   want = 2000 * 4 / P
@@ -209,7 +210,7 @@ def test_seeds_are_an_axis():
   @jax.jit
   def run(scale):
     candidates = jax.tree.map(lambda x: x * scale + scale**2, CANDIDATES)
-    return PAIR_STRATEGIES['kcenter_entropy'](KEY, r_hat, candidates, 7, ASKED)
+    return PAIR_STRATEGIES['kcenter_entropy'].choose(KEY, r_hat, candidates, 7, ASKED)
 
   both = jax.jit(jax.vmap(run))(scales)
   for i in range(2):
@@ -217,7 +218,7 @@ def test_seeds_are_an_axis():
 
 
 def test_pools():
-  for name in PAIR_STRATEGIES:
+  for name, strategy in PAIR_STRATEGIES.items():
     plain = name in ('uniform', 'near_on_policy')
-    assert pool_size(name, 10, 10) == (10 if plain else 100)
-    assert recent_only(name) == (name == 'near_on_policy')
+    assert strategy.pool_size(10, 10) == (10 if plain else 100)
+    assert strategy.recent_only == (name == 'near_on_policy')

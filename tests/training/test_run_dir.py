@@ -5,11 +5,12 @@ import pathlib
 import platform
 import socket
 import subprocess
+import threading
 
 import jax
 import pytest
 
-from rlfb_jax.training import manifest, run_dir
+from rlfb_jax.training import files, manifest, run_dir
 
 
 def test_a_new_run_has_flags_and_manifest(tmp_path):
@@ -25,6 +26,46 @@ def test_a_run_is_never_written_over(tmp_path):
   run_dir.create(str(tmp_path / 'a'), 'x')
   with pytest.raises(ValueError, match='holds a run already; name another'):
     run_dir.create(str(tmp_path / 'a'), 'x')
+
+
+def test_of_those_who_make_one_run_at_once_one_does(tmp_path):
+  made, refused, together = [], [], threading.Barrier(6)
+
+  def make(name):
+    together.wait()
+    try:
+      run_dir.create(str(tmp_path / 'a'), 'x', [f'--task={name}'], [name])
+      made.append(name)
+    except ValueError as error:
+      refused.append(str(error))
+
+  threads = [threading.Thread(target=make, args=[str(i)]) for i in range(6)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert len(made) == 1
+  assert len(refused) == 5
+  assert all('holds a run already' in text for text in refused)
+  run = run_dir.RunDir(tmp_path / 'a')
+  assert run.flags.read_text() == f'--task={made[0]}\n'
+  assert json.loads(run.manifest.read_text())['command'] == made
+
+
+def test_a_lock_is_waited_for_and_let_go(tmp_path):
+  path = tmp_path / 'lock'
+  with files.locked(path) as first, files.locked(path, patience=0) as second:
+    assert first
+    assert not second
+  with files.locked(path, patience=0) as free:
+    assert free
+  holder = files.locked(path)
+  assert holder.__enter__()
+  later = threading.Timer(0.2, holder.__exit__, (None, None, None))
+  later.start()
+  with files.locked(path, patience=30) as free:
+    assert free
+  later.join()
 
 
 def test_runs_without_a_name_get_the_first_free_one(tmp_path):
