@@ -20,24 +20,14 @@ from rlfb_jax.core.xla_flags import avoid_cpu_deadlock  # noqa: E402
 
 avoid_cpu_deadlock()
 
-# Rooms whose tests compile for minutes and compute for seconds. What they assert holds
-# of unoptimised programs as well; optimised ones are what the other rooms test, where
-# agents learn and worlds are stepped. A file of these rooms that is marked `optimised`
-# is compiled as users' programs are.
-_QUICKLY_COMPILED = (
-  'benchmarks',
-  'bin',
-  'methods',
-  'repulsion',
-  'reward',
-  'sweeps',
-  'training',
-)
+# Tests compile for minutes and compute for seconds. What they assert holds of programs
+# without optimisations as well: they get these, but for files marked `optimised`, whose
+# programs are compiled as users' are. `pytest --optimised` does so for all.
 _OPTION = 'jax_disable_most_optimizations'
 
 # XLA's older emitters of fused loops, which need no MLIR, and one LLVM module a program
 # halve what is left. JAX has no setting for them, and XLA aborts at flags that it does
-# not know: with another jaxlib these rooms take longer, no more.
+# not know: with another jaxlib tests take longer, no more.
 _EMITTERS: dict[str, bool | int] = {}
 if jaxlib.__version__.startswith('0.10.'):
   _EMITTERS = {
@@ -50,6 +40,15 @@ if jaxlib.__version__.startswith('0.10.'):
 _FIRST = ('training', 'methods', 'bin', 'sweeps', 'benchmarks', 'envs', 'physics')
 
 
+def pytest_addoption(parser):
+  """Adds `--optimised`."""
+  parser.addoption(
+    '--optimised',
+    action='store_true',
+    help="compile all tests' programs as users' programs are; takes twice as long",
+  )
+
+
 def pytest_collection_modifyitems(items):
   """Puts the rooms with the longest files first."""
   order = {room: i for i, room in enumerate(_FIRST)}
@@ -59,8 +58,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True, scope='module')
 def _quick_compilation(request):
   """Leaves out what compiles longest, in processes that a test starts, too."""
-  optimised = request.node.get_closest_marker('optimised')
-  if optimised or request.path.parent.name not in _QUICKLY_COMPILED:
+  marked = request.node.get_closest_marker('optimised')
+  if marked or request.config.getoption('--optimised'):
     yield
     return
   # XLA reads its flags once: before those below, which are for other processes.

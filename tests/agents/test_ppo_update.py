@@ -12,6 +12,7 @@ import pytest
 from rlfb_jax.agents import ppo
 from rlfb_jax.agents.ppo.update import (
   Batch,
+  _prepare,
   adapt_pace,
   clip,
   minibatch_loss,
@@ -64,6 +65,108 @@ def test_rewarded_actions_become_likelier():
   before_mean, _ = ppo.policy(state.params.actor, state.statistics, obs, options)
   after_mean, _ = ppo.policy(after.params.actor, state.statistics, obs, options)
   assert float(jnp.mean(after_mean[:, 0] - before_mean[:, 0])) > 0.05
+
+
+def test_advantages_and_targets_are_those_of_a_loop_in_float64():
+  """Ends in all combinations, and last observations that are not the next ones."""
+  state, rollout, rewards = _agent_and_rollout()
+  rng = np.random.default_rng(0)
+  statistics = state.statistics.replace(
+    count=jnp.float32(4.0),
+    mean=jnp.asarray([1.0, -1.0, 0.0]),
+    m2=jnp.asarray([1.0, 16.0, 4.0]),
+  )
+  state = state.replace(statistics=statistics)
+  rollout = rollout.replace(
+    final_obs=jnp.asarray(rng.normal(size=(16, 4, 3)), jnp.float32),
+    terminated=jnp.asarray(rng.random((16, 4)) < 0.2),
+    truncated=jnp.asarray(rng.random((16, 4)) < 0.2),
+  )
+  batch, _ = jax.jit(_prepare, static_argnums=4)(state, rollout, rewards, None, OPTIONS)
+
+  def value(obs):
+    x = (np.asarray(obs, np.float64) - [1.0, -1.0, 0.0]) / [0.5, 2.0, 1.0]
+    x = np.clip(x, -OPTIONS.observation_clip, OPTIONS.observation_clip)
+    *hidden, last = state.params.critic
+    for layer in hidden:
+      x = np.tanh(x @ np.asarray(layer.kernel, np.float64) + np.asarray(layer.bias))
+    return (x @ np.asarray(last.kernel, np.float64) + np.asarray(last.bias))[..., 0]
+
+  values, after = value(rollout.obs), value(rollout.final_obs)
+  expected, running = np.zeros((16, 4)), np.zeros(4)
+  for t in reversed(range(16)):
+    ended = np.asarray(rollout.terminated[t])
+    cut = ended | np.asarray(rollout.truncated[t])
+    delta = np.asarray(rewards[t]) - values[t]
+    delta = delta + OPTIONS.discount * np.where(ended, 0.0, after[t])
+    running = delta + OPTIONS.discount * OPTIONS.gae_lambda * np.where(cut, 0, running)
+    expected[t] = running
+  np.testing.assert_allclose(batch.advantages, expected.reshape(-1), atol=2e-4)
+  np.testing.assert_allclose(batch.targets, (expected + values).reshape(-1), atol=2e-4)
+
+
+def test_the_loss_is_the_sum_of_its_three_parts():
+  """Against NumPy in float64: surrogate, value and entropy, each with its weight."""
+  options = dataclasses.replace(
+    OPTIONS, value_coefficient=0.7, entropy_coefficient=0.03, initial_log_std=-0.4
+  )
+  state, rollout, _ = _agent_and_rollout(options)
+  rng = np.random.default_rng(1)
+  advantages, targets, nudge = rng.normal(size=(3, 64)).astype(np.float32)
+  inputs = rollout.obs.reshape(-1, 3)
+  batch = Batch(
+    inputs=inputs,
+    pre_tanh=rollout.pre_tanh.reshape(-1, 2),
+    old_log_prob=rollout.log_prob.reshape(-1) + 0.5 * nudge,
+    advantages=jnp.asarray(advantages),
+    targets=jnp.asarray(targets),
+    shaping=None,
+  )
+  loss, metrics = minibatch_loss(state.params, batch, 0.3, options)
+
+  def network(layers, x):
+    *hidden, last = [
+      tuple(np.asarray(a, np.float64) for a in layer) for layer in layers
+    ]
+    for kernel, bias in hidden:
+      x = np.tanh(x @ kernel + bias)
+    return x @ last[0] + last[1]
+
+  x = np.asarray(inputs, np.float64)
+  z = (np.asarray(batch.pre_tanh) - network(state.params.actor.mlp, x)) / np.exp(-0.4)
+  log_prob = np.sum(-0.5 * z**2 + 0.4 - 0.5 * np.log(2 * np.pi), axis=1)
+  ratio = np.exp(log_prob - np.asarray(batch.old_log_prob, np.float64))
+  assert 0.2 < np.mean((ratio < 0.7) | (ratio > 1.3)) < 0.8
+  standard = (advantages - advantages.mean()) / advantages.std()
+  surrogate = -np.mean(
+    np.minimum(ratio * standard, np.clip(ratio, 0.7, 1.3) * standard)
+  )
+  value = np.mean((network(state.params.critic, x)[:, 0] - targets) ** 2)
+  entropy = 2 * (-0.4 + 0.5 * np.log(2 * np.pi * np.e))
+  np.testing.assert_allclose(
+    loss, surrogate + 0.7 * value - 0.03 * entropy, rtol=1e-4, atol=1e-5
+  )
+  np.testing.assert_allclose(metrics['policy_loss'], surrogate, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('decay', [False, True])
+def test_the_step_size_follows_progress_where_it_decays(decay):
+  options = dataclasses.replace(
+    OPTIONS, num_epochs=1, minibatch_size=64, learning_rate_decay=decay
+  )
+  state, rollout, rewards = _agent_and_rollout(options)
+
+  @jax.jit
+  def step(progress):
+    key = jax.random.key(3)
+    after, _ = ppo.update(state, rollout, rewards, key, progress, options)
+    return jax.tree.map(jnp.subtract, after.params.critic, state.params.critic)
+
+  # The critic's one step does not know the clip, which has a schedule of its own.
+  start, half = step(jnp.float32(0.0)), step(jnp.float32(0.5))
+  for whole, part in zip(jax.tree.leaves(start), jax.tree.leaves(half), strict=True):
+    np.testing.assert_allclose(part, (0.5 if decay else 1.0) * whole, atol=1e-7)
+    assert np.abs(whole).max() > 1e-4
 
 
 def test_statistics_are_fixed_in_the_update_and_fold_in_the_rollout_after():
@@ -184,23 +287,30 @@ def test_the_signal_given_to_a_regulariser_is_that_of_the_reward_alone():
   np.testing.assert_allclose(alone['signal'], pushed['signal'], rtol=1e-4)
 
 
-def test_shaping_moves_the_mean_and_never_the_spread():
+def test_shaping_moves_the_mean_where_it_says():
+  options = dataclasses.replace(OPTIONS, num_epochs=30, value_coefficient=0.0)
+  state, rollout, likes = _agent_and_rollout(options)
+  obs = jax.random.normal(jax.random.key(9), (256, 3))
+
+  @jax.jit
+  def mean(shaping):
+    # Without a reward the standardised advantages still carry the critic's own
+    # errors: what counts is the difference to no shaping.
+    nothing, start = jnp.zeros((16, 4)), jnp.float32(0.0)
+    key = jax.random.key(3)
+    after, _ = ppo.update(state, rollout, nothing, key, start, options, shaping=shaping)
+    return ppo.policy(after.params.actor, after.statistics, obs, options)[0][:, 0]
+
+  plain = mean(0.0 * likes)
+  assert float(jnp.mean(mean(likes) - plain)) > 0.05
+  assert float(jnp.mean(mean(-likes) - plain)) < -0.05
+
+
+def test_shaping_never_moves_the_spread():
   shaping = jax.random.normal(jax.random.key(5), (16, 4))
-  state, after, _ = _update(
-    dataclasses.replace(OPTIONS, value_coefficient=0.0),
-    rewards=jnp.zeros((16, 4)),
-    shaping=shaping,
-  )
-  # Without a reward the standardised advantages still carry the critic's own
-  # errors, so compare with the same update without shaping.
-  _, plain, _ = _update(
-    dataclasses.replace(OPTIONS, value_coefficient=0.0), rewards=jnp.zeros((16, 4))
-  )
-  first = jax.tree.leaves(after.params.actor.mlp)[0]
-  assert float(jnp.max(jnp.abs(first - jax.tree.leaves(plain.params.actor.mlp)[0]))) > 0
+  state, rollout, _ = _agent_and_rollout()
 
   def spread_gradient(with_shaping):
-    _, rollout, _ = _agent_and_rollout()
     batch = Batch(
       inputs=rollout.obs.reshape(-1, 3),
       pre_tanh=rollout.pre_tanh.reshape(-1, 2),

@@ -83,6 +83,7 @@ def test_controls_differ_from_rbrl_kl_in_the_repulsion_alone():
 def test_published_sessions_of_ratings_fire_every_32000_steps(name, task, size, later):
   config = launch.parse([f'--preset={name}'])
   assert config.run.task == task
+  assert config.total_env_steps == 4_000_000
   sessions = label_schedule(
     config.feedback,
     total_env_steps=4_000_000,
@@ -158,6 +159,29 @@ MRN_CODE = {
   'teacher_square_thresholds': 'true',
   'preference_equal_as_first': 'true',
 }
+RBRL = {
+  'method': 'rbrl',
+  'ppo_rollout_steps': '500',
+  'ppo_learning_rate': '5e-05',
+  'ppo_learning_rate_decay': 'false',
+  'ppo_num_epochs': '20',
+  'ppo_clip_range': '0.4',
+  'ppo_clip_decay': 'true',
+  'ppo_discount': '0.99',
+  'ppo_value_coefficient': '0.5',
+  'ppo_entropy_coefficient': '0.0',
+  'ppo_max_grad_norm': '0.5',
+  'ppo_hidden_size': '256',
+  'ppo_hidden_layers': '3',
+  'ppo_noise_steps': '4',
+  'rating_num_classes': '4',
+  'reward_ensemble_size': '3',
+  'reward_sharpness': '30.0',
+  'reward_learning_rate': '0.0003',
+  'reward_boundaries': 'order_stat',
+  'feedback_segment_steps': '50',
+  'feedback_pretrain_steps': '32000',
+}
 PREF_PPO = {
   'method': 'pref_ppo',
   'ppo_rollout_steps': '500',
@@ -205,6 +229,49 @@ PREF_PPO = {
       'cheetah_run',
       FEW | MRN | {'mrn_interval': '5000', 'mrn_zero_gradient': 'true'},
     ),
+    (
+      'rbrl_walker',
+      'walker_walk',
+      RBRL
+      | {
+        'ppo_num_envs': '32',
+        'ppo_minibatch_size': '64',
+        'ppo_gae_lambda': '0.92',
+        'feedback_label_budget': '1000',
+        'feedback_query': 'disagreement_raw',
+        'rating_max_return': '0.0',
+      },
+    ),
+    (
+      'rbrl_quadruped',
+      'quadruped_walk',
+      RBRL
+      | {
+        'ppo_num_envs': '16',
+        'ppo_gae_lambda': '0.9',
+        'feedback_label_budget': '2000',
+        'feedback_query': 'uniform',
+      },
+    ),
+    (
+      'erl_vlm',
+      '',
+      {
+        'method': 'rbrl',
+        'rating_num_classes': '3',
+        'reward_loss': 'mae',
+        'reward_class_weights': 'true',
+        'reward_stratified': 'true',
+      },
+    ),
+    ('kl_ratio', '', {'method': 'rbrl_kl', 'kl_mode': 'ratio'}),
+    ('kl_heads', '', {'method': 'rbrl_kl', 'kl_mode': 'heads_unlikelihood'}),
+    ('kl_influence', '', {'method': 'rbrl_kl', 'kl_mode': 'influence'}),
+    ('logged_only', '', {'kl_mode': 'logged_only'}),
+    ('shuffled_labels', '', {'kl_shuffled_labels': 'true'}),
+    ('uniform_weights', '', {'kl_weights': 'uniform'}),
+    ('pooled_weights', '', {'kl_weights': 'pooled'}),
+    ('reversed_weights', '', {'kl_weights': 'reversed'}),
     (
       'pref_ppo_walker',
       'walker_walk',

@@ -10,6 +10,8 @@ import pytest
 
 from rlfb_jax.core import linalg
 
+pytestmark = pytest.mark.optimised
+
 
 def _spd(rng: np.random.Generator, batch: tuple[int, ...], d: int) -> np.ndarray:
   x = rng.normal(size=(*batch, 3 * d + 2, d))

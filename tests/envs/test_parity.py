@@ -25,6 +25,8 @@ from rlfb_jax.envs.base import EnvState
 from rlfb_jax.envs.environment import MujocoEnvironment
 from rlfb_jax.envs.make import make
 
+pytestmark = pytest.mark.optimised
+
 STEPS = 1000
 SEEDS = (0, 1)
 TRAJECTORIES = 2 * len(SEEDS)

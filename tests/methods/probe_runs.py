@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlfb_jax import envs, methods
 from rlfb_jax.core.types import Key
@@ -135,6 +136,18 @@ def run(
     listeners=(lambda env_steps, metrics: rows.append(metrics),),
   )
   return trained.state, rows
+
+
+def assert_reward_quality_is_reported(rows: list[dict[str, Any]]) -> None:
+  """How good the learned reward is, from the moment that somebody has been asked."""
+  names = {'held_out_accuracy', 'held_out_rank_correlation'}
+  assert all(names <= set(row) for row in rows)
+  assert np.isnan(rows[0]['held_out_accuracy']).all()
+  assert np.isfinite(rows[-1]['learned_return']).all()
+  for name, low in (('held_out_accuracy', 0.0), ('held_out_rank_correlation', -1.0)):
+    values = rows[-1][name]
+    assert ((values >= low) & (values <= 1.0)).all()
+  assert 'learned_return' not in rows[0]
 
 
 class ScrambledReward:

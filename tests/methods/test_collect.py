@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlfb_jax import methods
 from rlfb_jax.core import distributions
 from rlfb_jax.envs.probe import PROBES, ProbeEnvironment
 from rlfb_jax.methods.collect import (
@@ -15,7 +16,8 @@ from rlfb_jax.methods.collect import (
   track_episodes,
   true_reward,
 )
-from tests.methods.probe_runs import make_config, run
+from rlfb_jax.training.loop import seed_keys
+from tests.methods.probe_runs import make_config
 
 LENGTH = 20
 ENV = ProbeEnvironment(PROBES[0], episode_length=LENGTH)
@@ -81,9 +83,9 @@ def test_success_at_any_step_counts_and_tasks_without_it_report_none():
 
 
 @pytest.mark.parametrize('staggered', [False, True])
-def test_environments_of_a_run_stay_apart(staggered):
-  changes = {'run': {'total_env_steps': 960}, 'ppo': {'stagger_episodes': staggered}}
-  state, _ = run(make_config('ppo', **changes), env=ENV)
+def test_environments_of_a_run_start_apart_where_asked(staggered):
+  config = make_config('ppo', ppo={'stagger_episodes': staggered})
+  state = jax.vmap(methods.make(config, ENV).init)(seed_keys(0, 2))
   assert state.env.steps.shape == (2, 8)
   different = {len(set(steps.tolist())) for steps in np.asarray(state.env.steps)}
   assert different == {8 if staggered else 1}

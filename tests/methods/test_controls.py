@@ -28,7 +28,15 @@ def rbrl():
   return _agent(_config('rbrl'))
 
 
-@pytest.mark.parametrize('kl', [{'kl_mode': 'logged_only'}, {'beta': 0.0}])
+def _public_code():
+  """The only public RbRL-KL code, whose divergence has no gradient."""
+  published = launch.parse(['--preset=hpml_code']).kl
+  return dataclasses.asdict(published) | SMALL['kl']
+
+
+@pytest.mark.parametrize(
+  'kl', [_public_code(), {'beta': 0.0}], ids=['hpml_code', 'beta=0']
+)
 def test_a_repulsion_without_gradient_trains_to_the_same_bits_as_rbrl(rbrl, kl):
   logged, rows = _agent(_config('rbrl_kl', **kl))
   chex.assert_trees_all_equal(rbrl[0], logged)
@@ -40,10 +48,9 @@ def test_a_repulsion_without_gradient_trains_to_the_same_bits_as_rbrl(rbrl, kl):
   [
     {},
     {'kl_mode': 'ratio'},
-    {'kl_mode': 'heads_unlikelihood'},
+    {'kl_mode': 'heads_unlikelihood', 'shuffled_labels': True},
     {'kl_mode': 'influence'},
     {'below_median': True},
-    {'shuffled_labels': True},
   ],
   ids=lambda kl: '-'.join(map(str, kl.values())) or 'pathwise',
 )
@@ -51,14 +58,8 @@ def test_every_real_repulsion_moves_the_policy_and_stays_finite(rbrl, kl):
   pushed, rows = _agent(_config('rbrl_kl', **kl))
   chex.assert_tree_all_finite(pushed)
   before = rbrl[0][0].actor.mlp[0].kernel
-  assert np.abs(pushed[0].actor.mlp[0].kernel - before).max() > 1e-6
+  # Two programs differ by rounding, a push by more.
+  assert np.abs(pushed[0].actor.mlp[0].kernel - before).max() > 1e-4
   # What is labelled may differ later on, but the first reward fit comes before any
   # repulsion and must be the same.
   chex.assert_trees_all_equal(rbrl[1][1]['reward_loss'], rows[1]['reward_loss'])
-
-
-def test_the_public_codes_preset_has_no_gradient(rbrl):
-  published = launch.parse(['--preset=hpml_code']).kl
-  small = dataclasses.asdict(published) | SMALL['kl']
-  logged, _ = _agent(_config('rbrl_kl', **small))
-  chex.assert_trees_all_equal(rbrl[0], logged)

@@ -84,7 +84,6 @@ def test_a_repulsion_of_no_strength_trains_to_the_same_bits_as_rbrl(agent):
     ('sac', 'heads_unlikelihood'),
     ('sac', 'heads_gaussian'),
     ('ddpg', 'pathwise'),
-    ('ddpg', 'heads_unlikelihood'),
   ],
 )
 def test_a_push_on_the_actor_moves_it_and_leaves_the_rewards_alone(agent, mode):

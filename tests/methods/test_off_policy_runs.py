@@ -13,7 +13,12 @@ from rlfb_jax import envs, methods
 from rlfb_jax.methods import plan
 from rlfb_jax.methods.config import RunOptions
 from rlfb_jax.methods.make import make_combine
-from tests.methods.probe_runs import make_config, run
+from rlfb_jax.training import export
+from tests.methods.probe_runs import (
+  assert_reward_quality_is_reported,
+  make_config,
+  run,
+)
 
 COMPOSITIONS = (
   'sac',
@@ -45,10 +50,39 @@ def test_every_composition_runs_and_stays_finite(method):
   assert rows[-1]['phase'] == 'learn'
 
 
+@pytest.mark.parametrize('method', ['sac', 'ddpg', 'pref_ppo'])
+def test_an_exported_policy_acts_as_the_one_that_was_trained(method):
+  state, _ = finished(method)
+  algorithm = methods.make(make_config(method, **SHORT), envs.make('probe_choice'))
+  policy = jax.device_get(algorithm.policy(state))
+  exported = export.from_network('probe_choice', algorithm.network(policy))
+  # Far enough for normalised observations to be clipped.
+  obs = np.linspace(-40, 40, 81, dtype=np.float32)[:, None]
+  for seed in range(2):
+    one = jax.tree.map(lambda x, seed=seed: x[seed], policy)
+    trained = algorithm.act(one, jnp.asarray(obs))
+    assert float(jnp.std(trained)) > 1e-3
+    np.testing.assert_allclose(exported.act(obs, seed=seed), trained, atol=1e-5)
+
+
 def test_pairs_are_asked_about_within_the_budget():
   _, rows = finished('pebble')
   assert [r['pairs_asked'][0] for r in rows if 'pairs_asked' in r] == [12, 24, 30]
   assert [r['phase'] for r in rows[:3]] == ['random', 'explore', 'learn']
+
+
+def test_the_reward_of_pairs_is_judged_once_somebody_has_been_asked():
+  assert_reward_quality_is_reported(finished('pebble')[1])
+  # Baselines have no learned reward to report.
+  assert not {'learned_return', 'held_out_accuracy'} & set(finished('sac')[1][-1])
+
+
+def test_fresh_and_stored_labels_pay_the_same():
+  stored, _ = finished('pebble')
+  fresh, _ = run(make_config('pebble', replay={'fresh_labels': True}, **SHORT))
+  chex.assert_trees_all_close(
+    stored.agent.actor, fresh.agent.actor, atol=1e-3, rtol=1e-3
+  )
 
 
 def test_both_kinds_have_budgets_of_their_own():

@@ -2,8 +2,42 @@
 
 import pytest
 
+from rlfb_jax import envs
 from rlfb_jax.bin import launch
 from rlfb_jax.methods import plan
+
+
+@pytest.mark.parametrize('task', envs.task_names())
+def test_the_raters_scale_is_the_tasks_and_follows_the_length_of_a_clip(task):
+  scale = {'cheetah_run': 25, 'quadruped_walk': 20, 'quadruped_run': 20}.get(task, 50)
+  env = envs.make(task, engine='native', num_threads=1)
+
+  def found(*argv):
+    config = launch.parse(['--method=rbrl', f'--task={task}', *argv])
+    return plan.segment_return_scale(config, env)
+
+  assert found() == scale
+  assert found('--feedback_segment_steps=25') == scale / 2
+  # What is given is of the clip itself, however long.
+  assert found('--rating_max_return=7', '--feedback_segment_steps=25') == 7
+
+
+@pytest.mark.parametrize(
+  ('argv', 'archive', 'replay'),
+  [
+    # B-Pref keeps 100 episodes.
+    (['--preset=pebble_walker'], (100_000, 1000, 1), 1_000_000),
+    (['--preset=pebble_walker', '--replay_num_envs=8'], (13_000, 125, 8), 1_000_000),
+    # Whole episodes until the last session.
+    (['--preset=rbrl_walker'], (10_000, 500, 32), None),
+  ],
+)
+def test_archive_and_replay_are_as_long_as_they_must_be(argv, archive, replay):
+  config = launch.parse(argv)
+  env = envs.make('walker_walk', engine='native', num_threads=1)
+  assert tuple(plan.archive_shape(config, env)) == archive
+  if replay is not None:
+    assert plan.replay_capacity(config) == replay
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from rlfb_jax.methods.reward_quality import (
   pair_accuracy,
   rank_correlation,
 )
-from tests.methods.probe_runs import make_config, run
 
 
 @pytest.mark.parametrize('levels', [1000, 4])
@@ -98,22 +97,3 @@ def test_learned_returns_are_those_of_the_episodes_that_it_paid_throughout():
     if is_paid:
       assert len(said) > 0
       np.testing.assert_allclose(metrics['learned_return'], np.mean(said), rtol=1e-4)
-
-
-@pytest.mark.parametrize('method', ['rbrl', 'pebble'])
-def test_runs_report_them_once_somebody_has_been_asked(method):
-  _, rows = run(make_config(method, run={'total_env_steps': 640}))
-  names = {'held_out_accuracy', 'held_out_rank_correlation'}
-  assert all(names <= set(row) for row in rows)
-  assert np.isnan(rows[0]['held_out_accuracy']).all()
-  assert np.isfinite(rows[-1]['learned_return']).all()
-  for name, low in (('held_out_accuracy', 0.0), ('held_out_rank_correlation', -1.0)):
-    values = rows[-1][name]
-    assert ((values >= low) & (values <= 1.0)).all()
-  assert 'learned_return' not in rows[0]
-
-
-def test_baselines_have_no_learned_reward_to_report():
-  _, rows = run(make_config('ppo', run={'total_env_steps': 320}))
-  assert not {'learned_return', 'held_out_accuracy'} & set(rows[-1])
-  assert jax.tree.leaves(rows[-1])

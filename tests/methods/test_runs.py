@@ -1,6 +1,6 @@
 """Whole runs: learning, budgets, compilations, seeds, containment."""
 
-import dataclasses
+import functools
 
 import chex
 import jax
@@ -12,7 +12,13 @@ from rlfb_jax import envs, methods
 from rlfb_jax.methods.algorithm import PerKind
 from rlfb_jax.training.loop import seed_keys, train
 from rlfb_jax.training.program import compile_algorithm
-from tests.methods.probe_runs import ScrambledReward, compilations, make_config, run
+from tests.methods.probe_runs import (
+  ScrambledReward,
+  assert_reward_quality_is_reported,
+  compilations,
+  make_config,
+  run,
+)
 
 LONG = {'run': {'total_env_steps': 160 * 60}, 'ppo': {'num_epochs': 6}}
 
@@ -30,8 +36,14 @@ def test_learns_the_choice_world(method):
   assert last > first + 1.0, (first, last)
 
 
+@functools.cache
+def finished_rbrl():
+  """One run of two seeds, shared by the tests below."""
+  return run(make_config('rbrl'))
+
+
 def test_the_budget_is_asked_for_and_no_more():
-  state, rows = run(make_config('rbrl'))
+  state, rows = finished_rbrl()
   asked = [r['labels_asked'][0] for r in rows if 'labels_asked' in r]
   assert asked == [24, 48, 60]
   assert int(state.feedback.answers.ratings.count[0]) == 60
@@ -39,39 +51,55 @@ def test_the_budget_is_asked_for_and_no_more():
   assert counts == [24, 48, 60]
 
 
-@pytest.mark.parametrize('method', ['ppo', 'rbrl_kl'])
-def test_nothing_compiles_after_the_second_chunk(method):
-  config = make_config(method)
-  algorithm = methods.make(config, envs.make('probe_choice'))
-  functions = compile_algorithm(algorithm)
-  state = functions.init(seed_keys(0, 2))
-  for name, chunk in functions.chunks.items():
-    for _ in range(3):
-      state, _ = chunk(state)
-    assert chunk._cache_size() == 1, name
+def test_the_reward_of_ratings_is_judged_once_somebody_has_been_asked():
+  assert_reward_quality_is_reported(finished_rbrl()[1])
 
 
-def test_the_reward_is_fitted_by_one_program_however_clips_are_chosen():
+def test_people_are_shown_what_was_seen_and_done():
+  """Observations before the policy's normalisation, and actions after its squash."""
+  state, _ = finished_rbrl()
+  clip = state.feedback.answers.ratings.clip
+  assert set(np.unique(clip.obs)) == {-1.0, 1.0}
+  assert float(jnp.abs(state.agent.statistics.mean).max()) > 1e-3
+  assert 0.5 < float(jnp.abs(clip.action).max()) < 1.0
+
+
+def test_each_phase_is_one_program_and_so_is_the_fit_however_clips_are_chosen():
   algorithm = methods.make(make_config('rbrl_kl'), envs.make('probe_choice'))
   functions = compile_algorithm(algorithm)
-  state, _ = functions.chunks['explore'](functions.init(seed_keys(0, 2)))
-  counts = []
+  state = functions.init(seed_keys(0, 2))
+  state, _ = functions.chunks['explore'](state)
+  counts, heads_kept = [], []
   with compilations() as seen:
     for wanted, by in ((24, 'uniform'), (24, 'disagreement'), (12, 'disagreement')):
       request = PerKind(jnp.int32(wanted), jnp.int32(0))
+      before = jax.device_get(state.agent)
       state, _ = functions.session(state, request, PerKind(by, ''))
+      # The policy is no business of a session, nor is what Adam remembers.
+      *hidden, head = state.agent.params.critic
+      *hidden_before, head_before = before.params.critic
+      chex.assert_trees_all_equal(hidden, hidden_before)
+      chex.assert_trees_all_equal(state.agent.params.actor, before.params.actor)
+      chex.assert_trees_all_equal(state.agent.optimizer, before.optimizer)
+      heads_kept.append(bool(jnp.all(head.kernel == head_before.kernel)))
       state, _ = jax.block_until_ready(functions.chunks['learn'](state))
       counts.append(len(seen))
   # The first has all to compile; the second what chooses clips, and nothing else.
   assert np.diff(counts).tolist() == [1, 0]
+  for _ in range(2):
+    state, _ = functions.chunks['explore'](state)
+  assert {name: f._cache_size() for name, f in functions.chunks.items()} == {
+    'explore': 1,
+    'learn': 1,
+  }
+  # What the critic learned of novelty is forgotten, what it learned of rewards is not.
+  assert heads_kept == [False, True, True]
 
 
 def test_a_seed_among_many_is_the_run_of_that_seed_alone():
   config = make_config('rbrl_kl', run={'total_env_steps': 480})
   many, _ = run(config, num_seeds=3)
-  alone_config = dataclasses.replace(
-    config, run=dataclasses.replace(config.run, seed=2)
-  )
+  alone_config = make_config('rbrl_kl', run={'total_env_steps': 480, 'seed': 2})
   alone, _ = run(alone_config, num_seeds=1)
   pick = lambda tree, i: jax.tree.map(lambda x: x[i], tree)  # noqa: E731
   np.testing.assert_array_equal(

@@ -12,6 +12,8 @@ import pytest
 from rlfb_jax.physics.host import HostSimulator
 from rlfb_jax.physics.native import NativePhysics
 
+pytestmark = pytest.mark.optimised
+
 # A ball on a plane under a motor with activation, and a pole; one sensor of each
 # stage: position, velocity, acceleration (touch).
 XML = """

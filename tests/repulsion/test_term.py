@@ -15,6 +15,8 @@ from rlfb_jax.repulsion import (
   limit_gradient,
   make_repulsion,
 )
+from rlfb_jax.repulsion.heads import unlikelihood
+from rlfb_jax.repulsion.ratio import importance_weights
 from rlfb_jax.repulsion.records import ClassStatistics
 
 DIRECTIONS = ['forward', 'reverse', 'bhattacharyya']
@@ -93,11 +95,14 @@ CASES = [
   RepulsionOptions(direction='bhattacharyya', sigma_grad=True),
   RepulsionOptions(kl_mode='ratio', ratio_form='objective'),
   RepulsionOptions(kl_mode='heads_gaussian', kl_batch=64),
+  RepulsionOptions(kl_mode='heads_gaussian', kl_batch=64, head_states='policy'),
   RepulsionOptions(kl_mode='heads_unlikelihood', kl_batch=64),
 ]
 
 
-@pytest.mark.parametrize('options', CASES, ids=lambda o: f'{o.kl_mode}-{o.direction}')
+@pytest.mark.parametrize(
+  'options', CASES, ids=lambda o: f'{o.kl_mode}-{o.direction}-{o.head_states}'
+)
 def test_masked_classes_have_neither_value_nor_gradient(
   options: RepulsionOptions,
 ) -> None:
@@ -123,6 +128,66 @@ def test_masked_classes_have_neither_value_nor_gradient(
   assert value[0] != 0
   assert np.any(gradient['gain'][0] != 0)
   assert np.any(gradient['log_std'][0] != 0) == options.sigma_grad
+
+
+@pytest.mark.parametrize('mode', ['influence', 'ratio'])
+def test_masked_classes_shape_nothing(mode: str) -> None:
+  """Under jit, and under vmap over seeds beside a seed whose classes are live."""
+  repulsion, live = toy.two_class_setup(RepulsionOptions(kl_mode=mode))
+  shape = repulsion.shape_rewards or repulsion.shape_advantages
+  assert shape is not None
+  fresh, dead = jax.jit(repulsion.init)(), _poisoned(live)
+  stats = jax.tree.map(lambda *leaves: jnp.stack(leaves), live, dead, fresh)
+  batch = _batch()
+  action = jnp.tanh(jnp.asarray(batch.raw_action))
+  found = jax.jit(jax.vmap(lambda s: shape(s, batch.obs, action)))(stats)
+  np.testing.assert_array_equal(found[1:], np.zeros((2, 64)))
+  assert np.isfinite(found[0]).all()
+  assert np.abs(found[0]).max() > 1e-3
+
+
+def test_importance_weights_are_clipped_and_then_have_no_slope() -> None:
+  options = RepulsionOptions(kl_mode='ratio', ratio_clip=2.0)
+  batch, params = _batch(), toy.start()
+  moved = dict(params, gain=params['gain'] + 0.8)
+
+  def weights(gain: jax.Array, rows: slice = slice(None)) -> jax.Array:
+    part = jax.tree.map(lambda x: x[rows], batch)
+    return importance_weights(options, toy.policy, dict(moved, gain=gain), part)
+
+  mean, _ = toy.policy(moved, batch.obs)
+  z = (np.asarray(batch.raw_action, np.float64) - mean) / np.exp(toy.LOG_STD)
+  log_prob = (-(z**2) / 2 - toy.LOG_STD - np.log(2 * np.pi) / 2).sum(axis=-1)
+  ratio = np.exp(log_prob - np.asarray(batch.log_prob))
+  found = weights(moved['gain'])
+  np.testing.assert_allclose(found, np.clip(ratio, 0.5, 2.0), rtol=1e-4)
+  far, near = np.argmax(np.abs(np.log(ratio))), np.argmin(np.abs(np.log(ratio)))
+  assert np.abs(np.log(ratio[far])) > np.log(2.2)
+  for row, moves in ((far, False), (near, True)):
+    rows = slice(int(row), int(row) + 1)
+    slope = jax.grad(lambda g, rows=rows: weights(g, rows)[0])(moved['gain'])
+    assert np.any(slope != 0) == moves
+
+
+def test_unlikelihood_stops_where_the_uniform_law_is_no_less_likely() -> None:
+  options = RepulsionOptions(kl_mode='heads_unlikelihood', kl_batch=64)
+  _, stats = toy.two_class_setup(options)
+  ones = jax.tree.map(jnp.ones_like, stats.samples)
+  same = dataclasses.replace(ones, action=0.9 * ones.action)
+  stats = dataclasses.replace(stats, samples=same)
+
+  def value(gain: jax.Array) -> jax.Array:
+    params = dict(toy.start(), gain=jnp.full((3, 1), gain))
+    key, rows = jax.random.key(0), jnp.array([0])
+    return unlikelihood(options, toy.policy, rows, params, stats, _batch(), key)[0]
+
+  # All actions are 1.47 before tanh; the policy's mean is three times its gain.
+  far, slope = jax.value_and_grad(value)(-2.0)
+  np.testing.assert_allclose(far, np.log(2), rtol=1e-6)
+  assert slope == 0
+  near, slope = jax.value_and_grad(value)(0.4)
+  assert near < far - 0.5
+  assert slope < 0
 
 
 def test_one_broken_class_leaves_the_others_alone() -> None:

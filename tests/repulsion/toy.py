@@ -74,6 +74,7 @@ def two_class_setup(options: RepulsionOptions) -> tuple[Repulsion, ClassStatisti
     shrinkage=options.shrinkage,
     jitter=options.jitter,
     statistics_steps=options.statistics_steps,
+    head_states=options.head_states,
   )
   return repulsion, _statistics(fitted_by)
 
@@ -83,7 +84,6 @@ def ascend(
   num_steps: int,
   step_size: float,
   sign: float = 1.0,
-  clamp: float | None = None,
 ) -> tuple[Params, dict[str, np.ndarray]]:
   """Follows the repulsion loss alone, by normalised gradient steps.
 
@@ -102,8 +102,6 @@ def ascend(
     params = jax.tree.map(
       lambda p, g: p - sign * step_size * g / jnp.maximum(norm, 1e-12), params, grads
     )
-    if clamp is not None:
-      params['log_std'] = jnp.maximum(params['log_std'], clamp)
     seen = repulsion.diagnose(params, stats, batch, noise_key)
     return params, {
       'kl': seen['kl/action'][0],

@@ -73,11 +73,10 @@ def test_who_was_taken_over_learns_it_and_changes_nothing(tmp_path):
 
 def test_the_loser_of_a_beat_is_told(tmp_path):
   first, told = lock.acquire(tmp_path), threading.Event()
-  with lock.beating(first, told.set, beat_seconds=0.01):
+  with lock.beating(first, told.set, beat_seconds=0.5):
     os.utime(tmp_path / '0', (1, 1))
-    # The beat may come before or after: either way there is one holder.
-    second = lock.acquire(tmp_path)
-    assert (second is None) or told.wait(5)
+    assert lock.acquire(tmp_path) is not None
+    assert told.wait(30)
 
 
 def test_a_beat_keeps_the_claim_alive(tmp_path):
