@@ -22,8 +22,9 @@ help: ## Shows the commands.
 install: $(STAMP) ## Makes .venv with the tested packages and this one.
 
 $(STAMP): pyproject.toml requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
-	  "Python 3.11 or later is needed; name one by make PYTHON=python3.12.")'
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] in ((3, 11), (3, 12)) \
+	  else "Python 3.11 or 3.12 is needed (dm_control has a package, labmaze, without" \
+	  " wheels for later ones); name one by make PYTHON=python3.12.")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
