@@ -12,14 +12,16 @@ import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rlfb_jax.training import files
-from rlfb_jax.training.events import Events
 from rlfb_jax.training.progress import tell
 from rlfb_jax.training.run_dir import METRICS, RunDir, read_rows, row_names
+
+if TYPE_CHECKING:
+  from rlfb_jax.training.events import Events
 
 Values = Mapping[str, Any]  # name -> array [] or [S] (or [S, ...]).
 
@@ -68,13 +70,10 @@ class MetricsWriter:
     self._say = say
     self._file = open(run.metrics, 'ab', buffering=0)  # noqa: SIM115
     self._waiting = b''
-    self._events: Events | None = None
+    self._events = _open_events(run, after) if tensorboard else None
     self._names: list[str] = []
-    if tensorboard:
-      if run.rows.is_file():
-        self._names = row_names(read_rows(run))
-      purge_step = None if after is None else after + 1
-      self._events = Events(run.tensorboard, purge_step)
+    if tensorboard and run.rows.is_file():
+      self._names = row_names(read_rows(run))
 
   def write(self, env_steps: int, values: Values) -> None:
     """Appends one line.
@@ -135,8 +134,15 @@ class MetricsWriter:
       self._waiting = self._waiting[self._file.write(self._waiting) :]
 
 
+def _open_events(run: RunDir, after: int | None) -> 'Events':
+  # Not imported before: tensorboardX loads all of PyTorch where that is installed.
+  from rlfb_jax.training.events import Events
+
+  return Events(run.tensorboard, None if after is None else after + 1)
+
+
 def _write_events(
-  events: Events,
+  events: 'Events',
   arrays: Mapping[str, np.ndarray],
   env_steps: int,
   names: Sequence[str],

@@ -123,13 +123,10 @@ def test_options_that_are_read_change_a_program():
 
 
 def test_the_options_above_are_all_that_are_read_by_some_alone():
-  assert (
-    {field for _, field in _CONDITIONS}
-    == {
-      *('updates_per_step', 'pair_weight', 'num_epochs', 'rating_weight', 'loss'),
-      *('class_weights', 'stratified', 'min_ragged', 'boundaries', 'sharpness'),
-      *('sharpness_mode', 'max_passes', 'archive_episodes'),
-      # After the one pass that SURF makes: in its program, without effect.
+  assert {field for _, field in _CONDITIONS} == {
+    *('updates_per_step', 'pair_weight', 'num_epochs', 'rating_weight', 'loss'),
+    *('class_weights', 'stratified', 'min_ragged', 'boundaries', 'sharpness'),
+    *('sharpness_mode', 'max_passes', 'archive_episodes'),
+    # After the one pass that SURF makes: in its program, without effect.
     'stop_accuracy',
-    }
-  )
+  }

@@ -117,13 +117,20 @@ def telling(algorithm, total):
   return sorted(kinds.values())
 
 
+@pytest.fixture(scope='module')
+def ppo(tmp_path_factory):
+  """Evaluated on the way, which changes no bit of the training."""
+  folder = tmp_path_factory.mktemp('ppo')
+  config = make_config('ppo', **SHORT)
+  return Lived(config, folder, eval_episodes=2, eval_interval=320)
+
+
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize(
   'method',
   [
-    'ppo',
     'rbrl_kl',
     'pebble',
     'mrn+kl/both',
@@ -161,33 +168,29 @@ def test_a_resumed_run_has_the_same_bits_on_both_engines(engine, tmp_path):
     lived.resume(step)
 
 
-def test_evaluations_and_what_comes_after_the_end_are_the_same(tmp_path):
-  config = make_config('ppo', **SHORT)
-  lived = Lived(config, tmp_path, eval_episodes=2, eval_interval=320)
-  assert sum('evaluation_return' in metrics for _, metrics in lived.lines) == 2
-  for step in (160, 320, 640):
-    lived.resume(step)
-  saves = Checkpoints(tmp_path / 'all', minutes=None)
-  assert saves.restore(lived.like()).clock.score is not None
+def test_evaluations_and_what_comes_after_the_end_are_the_same(ppo):
+  assert sum('evaluation_return' in metrics for _, metrics in ppo.lines) == 2
+  for step in {160, 320, 640, *telling(ppo.algorithm, ppo.total)}:
+    ppo.resume(step)
+  saves = Checkpoints(ppo.folder / 'all', minutes=None)
+  assert saves.restore(ppo.like()).clock.score is not None
 
 
-def test_saving_changes_nothing(tmp_path):
-  lived = Lived(make_config('ppo', **SHORT), tmp_path)
+def test_saving_changes_nothing(ppo):
   lines = []
-  trained = lived.train(lines, None, None)
-  assert_same_bits(trained.state, lived.trained.state)
-  assert_same_lines(lines, lived.lines)
+  trained = ppo.train(lines, None, None)
+  assert_same_bits(trained.state, ppo.trained.state)
+  assert_same_lines(lines, ppo.lines)
 
 
-def test_a_signal_that_comes_with_the_last_save_is_not_swallowed(tmp_path):
+def test_a_signal_that_comes_with_the_last_save_is_not_swallowed(ppo, tmp_path):
   class Late(Checkpoints):
     def save(self, state, clock):
       super().save(state, clock)
       if clock.env_steps == 640 and not clock.done:
         os.kill(os.getpid(), signal.SIGTERM)
 
-  lived = Lived(make_config('ppo', **SHORT), tmp_path)
   late = Late(tmp_path / 'late', minutes=None)
   with pytest.raises(signals.Stopped) as stopped:
-    lived.train([], late, None)
+    ppo.train([], late, None)
   assert (stopped.value.number, stopped.value.env_steps) == (signal.SIGTERM, 640)
