@@ -1,10 +1,31 @@
 """What follows from a configuration before anything is built."""
 
+from typing import ClassVar
+
 import pytest
 
 from rlfb_jax import envs
 from rlfb_jax.bin import launch
 from rlfb_jax.methods import plan
+
+
+def test_free_memory_is_what_the_system_or_the_device_says(monkeypatch):
+  with open('/proc/meminfo') as file:
+    facts = dict(line.split(':') for line in file)
+  total = 1024 * int(facts['MemTotal'].split()[0])
+  assert 0 < plan.memory_available() < total
+
+  class Device:
+    platform = 'gpu'
+    stats: ClassVar = {'bytes_limit': 100, 'bytes_in_use': 30}
+
+    def memory_stats(self):
+      return self.stats
+
+  monkeypatch.setattr(plan.jax, 'local_devices', lambda: [Device()])
+  assert plan.memory_available() == 70
+  Device.stats = None  # It will not tell.
+  assert plan.memory_available() is None
 
 
 @pytest.mark.parametrize('task', envs.task_names())

@@ -61,6 +61,26 @@ def test_a_driver_that_aborts_is_contained(model, tmp_path, monkeypatch):
   assert not list(tmp_path.glob('clip*'))
 
 
+def test_a_clip_shows_its_first_seconds_at_true_speed(model, tmp_path, monkeypatch):
+  asked = []
+
+  def draw(model, poses, **view):
+    asked.append((np.asarray(poses)[:, 0].tolist(), view))
+    grey = np.linspace(0, 255, len(poses), dtype=np.uint8)
+    return np.broadcast_to(grey[:, None, None, None], (len(poses), 8, 8, 3))
+
+  monkeypatch.setattr(render, 'render_frames', draw)
+  poses = np.arange(100.0)[:, None]
+  # A pose every 0.01 s, of which 25 frames a second show every fourth.
+  said = render.clip_or_sentence(
+    tmp_path / 'a.gif', model, poses, 0.01, max_seconds=0.4, camera='near'
+  )
+  assert said == str(tmp_path / 'a.gif')
+  assert asked == [([0, 4, 8, 12, 16, 20, 24, 28, 32, 36], {'camera': 'near'})]
+  with Image.open(said) as image:
+    assert (image.n_frames, image.info['duration']) == (10, 40)
+
+
 def test_drivers_follow_the_environment():
   assert render.drivers({}, 'linux') == ['egl', 'osmesa']
   assert render.drivers({'DISPLAY': ':0'}, 'linux') == ['egl', 'osmesa', 'glfw']
