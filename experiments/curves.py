@@ -36,9 +36,18 @@ class Curve(NamedTuple):
 def read_curve(run_dir: str | pathlib.Path) -> Curve:
   """The curve of a run's folder; chunks in which no episode ended are left out."""
   columns = metrics.read(run_dir)
-  returns = columns['episode_return']
+  return where_all_ended(columns['env_steps'], columns['episode_return'])
+
+
+def where_all_ended(env_steps: np.ndarray, returns: np.ndarray) -> Curve:
+  """The lines on which every seed has a return.
+
+  Args:
+    env_steps: [T].
+    returns: [T, S], NaN where no episode of a seed ended.
+  """
   ended = np.isfinite(returns).all(axis=1)
-  return Curve(columns['env_steps'][ended], returns[ended])
+  return Curve(env_steps[ended], returns[ended])
 
 
 # Colours that colour-blind readers can tell apart (Okabe and Ito 2008).

@@ -2,31 +2,47 @@
 
 Runs what is missing, one vmapped program an arm, and draws what is there:
 
-  python experiments/learning_curves.py --group=ratings --seeds=5
-  python experiments/learning_curves.py --group=truth --seeds=2
+  python experiments/learning_curves.py --group=ratings --seeds=5 --suffix=-mine
+  python experiments/learning_curves.py --group=truth --seeds=2 --suffix=-mine
   python experiments/learning_curves.py --draw_only
 
+These are short runs. Those of the published length are made by `rbrl_kl_table.py`
+(from ratings) and `mrn_tables.py` (from pairs, and SAC on the true reward) at
+`--scale=paper`.
+
 Runs lie in `runs/learning_curves`; one that was interrupted goes on when the same is
-asked for again. Every finished one leaves `results/learning_curves/<task>-<arm>.json`:
-the true return of training episodes per chunk and seed, the deterministic evaluation at
-the end, the flags and the versions that made them. The picture and the table are made
-from these files alone.
+asked for again. Every finished one leaves
+`results/learning_curves/<task>-<arm><suffix>.json`: the true return of training
+episodes per chunk and seed, the deterministic evaluation at the end, the flags and the
+versions that made them. A file that is there is taken for what was asked for only if
+its flags are the same, as far as the arm's method reads them; else nothing is run. The
+picture and the table are made from these files, but for the level of the random policy,
+which is simulated each time they are drawn (32 episodes of seed 0).
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import sys
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import choices
 import numpy as np
 import published
-from curves import Curve, plot, random_return
+import running
+from curves import Curve, plot, random_return, where_all_ended
 
-import rlfb_jax
+from rlfb_jax import envs, methods
+from rlfb_jax.bin import flags, launch
+from rlfb_jax.core.config import flag_name
+from rlfb_jax.methods.sections import is_read
+from rlfb_jax.reports.records import parse_flags
 from rlfb_jax.training import files, metrics
 from rlfb_jax.training.intervals import mean_interval, paired_difference
 
+PROGRAM = 'learning_curves'
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / 'results' / 'learning_curves'
 RUNS = pathlib.Path('runs') / 'learning_curves'
@@ -104,39 +120,38 @@ TRUTH = Group(
   },
   default_arms=('sac_one_env',),
   tasks={'walker_walk': [], 'cheetah_run': []},
-  steps={'walker_walk': 200_000, 'cheetah_run': 200_000},
+  steps={'walker_walk': 200_000, 'cheetah_run': 100_000},
   differences=(),
   notes=('One environment, an update a step; networks of 256 x 2, batches of 256.',),
 )
 GROUPS = {'ratings': RATINGS, 'truth': TRUTH}
-PAPER_STEPS = 4_000_000
 
 PUBLISHED = {
   'walker_walk': {'PPO at 4M, published plot': published.RBRL_PLOT['ppo'].mean}
 }
 
 
-def arguments(argv: list[str]) -> argparse.Namespace:
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+  """The command line; ends with a sentence where it is wrong."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--group', choices=GROUPS, default='ratings')
   parser.add_argument('--tasks', default='', help="comma-separated; default: group's")
   parser.add_argument('--arms', default='', help="comma-separated; default: group's")
   parser.add_argument('--seeds', type=int, default=5)
-  parser.add_argument('--scale', choices=('quick', 'paper'), default='quick')
-  parser.add_argument('--steps', type=int, default=0, help='instead of the scale')
+  parser.add_argument('--steps', type=int, default=0, help="default: the group's")
   parser.add_argument('--preset', default='', help="flag file in place of the group's")
   parser.add_argument('--suffix', default='', help='added to file names')
   parser.add_argument('--draw_only', action='store_true')
   options = parser.parse_args(argv)
   group = GROUPS[options.group]
-  options.tasks = options.tasks.split(',') if options.tasks else list(group.tasks)
-  options.arms = options.arms.split(',') if options.arms else list(group.default_arms)
-  for arm in options.arms:
-    if arm not in group.arms:
-      parser.error(f'--arms={arm} is not one of {", ".join(group.arms)}.')
+  tasks = options.tasks or ','.join(group.tasks)
+  arms = options.arms or ','.join(group.default_arms)
+  options.tasks = choices.split(parser, 'tasks', tasks, ())
+  options.arms = choices.split(parser, 'arms', arms, group.arms)
+  choices.check_at_least(parser, 'seeds', options.seeds, 1)
+  choices.check_at_least(parser, 'steps', options.steps, 0)
   for task in options.tasks:
-    known = task in group.steps or options.steps or options.scale == 'paper'
-    if not known and not options.draw_only:
+    if task not in group.steps and not options.steps and not options.draw_only:
       parser.error(
         f'--tasks={task} has no length of its own; try --steps=256000, or'
         f' {", ".join(group.steps)}.'
@@ -144,26 +159,102 @@ def arguments(argv: list[str]) -> argparse.Namespace:
   return options
 
 
-def run_arm(task: str, arm: str, options: argparse.Namespace) -> None:
-  """Trains one arm unless its file is there."""
-  path = RESULTS / f'{task}-{arm}{options.suffix}.json'
-  if path.exists():
-    print(f'{path.name} is there')
-    return
-  group, quick = GROUPS[options.group], options.scale == 'quick'
-  steps = options.steps or (group.steps[task] if quick else PAPER_STEPS)
-  flags = [
+def path_of(task: str, arm: str, options: argparse.Namespace) -> pathlib.Path:
+  """The file of an arm's results."""
+  return RESULTS / f'{task}-{arm}{options.suffix}.json'
+
+
+def flags_of(task: str, arm: str, options: argparse.Namespace) -> list[str]:
+  """What is trained, without where it is kept."""
+  group = GROUPS[options.group]
+  return [
     f'--preset={options.preset or group.preset}',
     f'--task={task}',
     *group.arms[arm],
-    *(group.tasks.get(task, []) if quick else []),
+    *group.tasks.get(task, []),
     f'--num_seeds={options.seeds}',
-    f'--total_env_steps={steps}',
+    f'--total_env_steps={options.steps or group.steps[task]}',
     '--tensorboard=false',
-    f'--run_dir={RUNS / path.stem}',
-    '--resume',
   ]
-  run, trained = rlfb_jax.train(flags)
+
+
+def check(options: argparse.Namespace) -> None:
+  """Checks all arms before the first is run.
+
+  Raises:
+    ValueError: in one sentence, if a task or flags are wrong, or a file holds results
+      of other flags than those asked for.
+  """
+  for task in options.tasks:
+    envs.make(task)
+    for arm in options.arms:
+      asked = launch.parse(flags_of(task, arm, options))
+      path = path_of(task, arm, options)
+      if path.exists():
+        check_same(path.name, json.loads(path.read_text()), asked)
+
+
+def check_same(name: str, record: Mapping[str, Any], asked: methods.Config) -> None:
+  """Checks that results were made with the flags asked for.
+
+  Flags that a record of an older release lacks count as equal, for nobody could have
+  set them then, and so do those that the method does not read.
+
+  Args:
+    name: of the record's file.
+    record: what it holds.
+    asked: what shall be drawn.
+
+  Raises:
+    ValueError: names what differs, both ways.
+  """
+  was, wanted = parse_flags(record['flags']), launch.flag_values(asked)
+  matter = _flags_read(asked) - set(launch.FREE)
+  first = [flag for flag in _WORDS if flag in matter]
+  differ = [
+    flag
+    for flag in [*first, *(f for f in wanted if f in matter and f not in first)]
+    if flag in was and was[flag] != wanted[flag]
+  ]
+  if differ:
+    raise ValueError(
+      f'{name} holds {_said(differ, was)}, not {_said(differ, wanted)}; give another'
+      ' --suffix, or draw what is there with --draw_only.'
+    )
+
+
+_WORDS = {'total_env_steps': 'steps', 'num_seeds': 'seeds'}
+_MOST_SAID = 4
+
+
+def _flags_read(config: methods.Config) -> set[str]:
+  """Flags that matter to the method of a configuration."""
+  return {
+    flag_name(section, field.name)
+    for section, options in methods.SECTIONS.items()
+    for field in dataclasses.fields(options)
+    if is_read(config.recipe, section, field.name)
+  }
+
+
+def _said(names: Sequence[str], values: Mapping[str, str]) -> str:
+  """As in `100,000 steps, 2 seeds, --preset=fast`; the first of them where many."""
+  said = [
+    f'{int(values[n]):,} {_WORDS[n]}' if n in _WORDS else f'--{n}={values[n]}'
+    for n in names[:_MOST_SAID]
+  ]
+  more = len(names) - _MOST_SAID
+  return ', '.join(said) + (f' and {more} more flags' if more > 0 else '')
+
+
+def run_arm(task: str, arm: str, options: argparse.Namespace) -> None:
+  """Trains one arm unless its file is there; `check` has looked into that."""
+  path = path_of(task, arm, options)
+  if path.exists():
+    print(f'{path.name} is there')
+    return
+  kept = [f'--run_dir={RUNS / path.stem}', '--resume']
+  run, trained = running.train(PROGRAM, [*flags_of(task, arm, options), *kept])
   columns = metrics.read(run.root)
   record = {
     'task': task,
@@ -173,20 +264,22 @@ def run_arm(task: str, arm: str, options: argparse.Namespace) -> None:
     'seconds': round(trained.seconds, 1),
     'manifest': json.loads(run.manifest.read_text()),
     'env_steps': columns['env_steps'].astype(int).tolist(),
-    'episode_return': np.round(columns['episode_return'], 2).tolist(),
-    'evaluation': np.round(trained.evaluation.returns, 2).tolist(),
+    'episode_return': _rounded(columns['episode_return'], 2),
+    'evaluation': _rounded(trained.evaluation.returns, 2),
   }
   if trained.evaluation.success is not None:
     record['success'] = trained.evaluation.success.tolist()
   if trained.q_error is not None:
     error = trained.q_error._asdict()
-    record['q_error'] = {k: np.round(v, 4).tolist() for k, v in error.items()}
-  for name in WATCHED:
-    if name in columns:
-      values = np.round(columns[name].astype(float), 4)
-      record[name] = np.where(np.isfinite(values), values, None).tolist()
+    record['q_error'] = {name: _rounded(value, 4) for name, value in error.items()}
+  record |= {name: _rounded(columns[name], 4) for name in WATCHED if name in columns}
   RESULTS.mkdir(parents=True, exist_ok=True)
-  files.replace(path, (json.dumps(record) + '\n').encode())
+  files.replace(path, (json.dumps(record, allow_nan=False) + '\n').encode())
+
+
+def _rounded(values: Any, digits: int) -> Any:
+  """Nested lists of numbers; null where one is not finite."""
+  return metrics.to_json(np.round(np.asarray(values, float), digits))
 
 
 WATCHED = (
@@ -227,13 +320,13 @@ def load(group: Group, task: str, suffix: str) -> dict[str, dict]:
 
 
 def curve(record: dict) -> Curve:
-  returns = np.asarray(record['episode_return'], float)
-  ended = np.isfinite(returns).all(axis=1)
-  return Curve(np.asarray(record['env_steps'])[ended], returns[ended])
+  return where_all_ended(
+    np.asarray(record['env_steps']), np.asarray(record['episode_return'], float)
+  )
 
 
 def draw(name: str, tasks: list[str], suffix: str) -> None:
-  """The picture and the tables, from the files."""
+  """The picture and the tables, from the files and simulated random episodes."""
   group = GROUPS[name]
   panels, levels, lines = {}, {}, []
   for task in tasks:
@@ -283,7 +376,7 @@ def table(
   finals, evaluations = {}, {}
   for arm, record in records.items():
     finals[arm] = curve(record).until(steps).final()
-    evaluations[arm] = np.asarray(record['evaluation']).mean(axis=1)
+    evaluations[arm] = np.asarray(record['evaluation'], float).mean(axis=1)
     note = label_histogram(record) if group is RATINGS else q_error(record)
     lines.append(
       f'| {arm} | {len(finals[arm])} | {mean_interval(finals[arm])} |'
@@ -321,7 +414,7 @@ def q_error(record: dict) -> str:
   """Squared error of the critics against Monte-Carlo returns, mean and interval."""
   if 'q_error' not in record:
     return ''
-  return str(mean_interval(record['q_error']['standardised']))
+  return str(mean_interval(np.asarray(record['q_error']['standardised'], float)))
 
 
 def label_histogram(record: dict) -> str:
@@ -335,6 +428,8 @@ def label_histogram(record: dict) -> str:
 def main() -> None:
   options = arguments(sys.argv[1:])
   if not options.draw_only:
+    with flags.usage_errors(PROGRAM):
+      check(options)
     for task in options.tasks:
       for arm in options.arms:
         run_arm(task, arm, options)
