@@ -10,8 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from curves import where_all_ended
 
 from rlfb_jax.bin import launch
+from rlfb_jax.methods.config import Config
 from rlfb_jax.methods.family import flags_of
 from rlfb_jax.reports.comparison import final_scores
 from rlfb_jax.sweeps import held
@@ -33,6 +35,11 @@ class Outcome(NamedTuple):
     curve_steps: environment steps of the lines of the curve, [T].
     curve: true return of training episodes, [T][S], where episodes ended.
     settings: all flags beside defaults as JSON, see `sweeps.held.settings_of`.
+    flags: all of them, defaults too, but for seeds and for where the run was kept; None
+      in records older than this entry, which have their `settings` only.
+    made: what its runs were made with: `seeds`, `started`, `git` and `versions` of each
+      job, and `resumed_by` where other revisions went on with it; empty in records
+      older than this entry.
   """
 
   row: str
@@ -45,6 +52,14 @@ class Outcome(NamedTuple):
   curve_steps: list[int]
   curve: list[list[float]]
   settings: str = ''
+  flags: dict[str, Any] | None = None
+  made: Sequence[dict[str, Any]] = ()
+
+
+# Fields that may hold what is not finite, null in JSON.
+_NUMBERS = ('training', 'evaluation', 'q_error', 'curve')
+# Flags that are not kept with an outcome: they change no bit, or its seeds say them.
+_NOT_KEPT = (*launch.FREE, 'seed', 'num_seeds')
 
 
 def read(folder: pathlib.Path, row: str, flags: Sequence[str]) -> list[Outcome]:
@@ -84,17 +99,30 @@ def current(
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
-  """Plain values, None in place of NaN."""
-  items = outcome._asdict().items()
-  return {k: metrics.to_json(v) if isinstance(v, list) else v for k, v in items}
+  """Plain values, None in place of NaN; what follows from others is left out."""
+  record = outcome._asdict()
+  record |= {k: metrics.to_json(record[k]) for k in _NUMBERS if record[k] is not None}
+  record['made'] = list(outcome.made)
+  # Settings leave out what is a default today. What a run was made with must not change
+  # with the defaults, so they are kept only where nothing better is known.
+  del record['flags' if outcome.flags is None else 'settings']
+  return record
 
 
 def from_json(record: Mapping[str, Any]) -> Outcome:
-  """The outcome that `to_json` was given."""
-  items = record.items()
-  return Outcome(
-    **{k: metrics.to_nan(v) if isinstance(v, list) else v for k, v in items}
-  )
+  """The outcome that `to_json` was given, its settings by today's defaults."""
+  found = {**record}
+  found |= {k: metrics.to_nan(v) for k, v in record.items() if k in _NUMBERS and v}
+  if found.get('flags') is not None:
+    found['settings'] = _settings(found['flags'])
+  return Outcome(**found)
+
+
+def _settings(flags: Mapping[str, Any]) -> str:
+  """As `Outcome.settings`; '', which no run has, where there is no such flag today."""
+  if not set(flags) <= set(flags_of(Config())):
+    return ''
+  return held.run_of(flags, seed=0).settings
 
 
 def known(values: Sequence[float]) -> np.ndarray:
@@ -152,7 +180,31 @@ def _join(members: Sequence[tuple[Outcome, int]]) -> Outcome:
     q_error=None if None in errors else errors,
     curve_steps=steps,
     curve=[[line[s][i] for line, i in zip(lines, columns, strict=True)] for s in steps],
+    flags=next((o.flags for o, _ in members if o.flags is not None), None),
+    made=_made(members),
   )
+
+
+def _made(members: Sequence[tuple[Outcome, int]]) -> list[dict[str, Any]]:
+  """An entry for each set of circumstances, with those of the seeds that had it."""
+  seeds: dict[str, list[int]] = {}
+  for outcome, i in members:
+    for entry in outcome.made:
+      if outcome.seeds[i] in entry['seeds']:
+        rest = {name: value for name, value in entry.items() if name != 'seeds'}
+        seeds.setdefault(json.dumps(rest), []).append(outcome.seeds[i])
+  return [{'seeds': own, **json.loads(rest)} for rest, own in seeds.items()]
+
+
+def _circumstances(run: run_dir.RunDir) -> dict[str, Any]:
+  """What a run's own manifest says of its making."""
+  manifest = json.loads(run.manifest.read_text())
+  found = {name: manifest.get(name) for name in ('started', 'git', 'versions')}
+  later: list[Any] = []
+  for session in manifest.get('sessions', ()):
+    if session.get('git') not in (found['git'], *later):
+      later.append(session.get('git'))
+  return {**found, 'resumed_by': later} if later else found
 
 
 def _read_job(
@@ -166,25 +218,31 @@ def _read_job(
   evaluation = np.round(np.mean(metrics.to_nan(report['returns']), axis=1), 2)
   errors = report.get('q_error', {}).get('standardised')
   q_error = None if errors is None else np.round(metrics.to_nan(errors), 4)
+  every = [{**shared, **member.flags} for member in job.rows]
   cells: dict[tuple[str, str], list[int]] = {}
-  for i, (member, own) in enumerate(zip(job.rows, job.runs, strict=True)):
-    arm = {flag: str({**shared, **member.flags}[flag]) for flag in flags}
+  for i, own in enumerate(job.runs):
+    arm = {flag: str(every[i][flag]) for flag in flags}
     cells.setdefault((json.dumps(arm), own.settings), []).append(i)
+  circumstances = _circumstances(run)
   found = []
   for (arm, settings), chosen in cells.items():
-    ended = np.isfinite(per_episode[:, chosen]).all(axis=1)
+    curve = where_all_ended(steps, per_episode[:, chosen])
+    seeds = [job.rows[i].seed for i in chosen]
+    kept = {k: v for k, v in every[chosen[0]].items() if k not in _NOT_KEPT}
     found.append(
       Outcome(
         row=row,
         arm=json.loads(arm),
-        seeds=[job.rows[i].seed for i in chosen],
+        seeds=seeds,
         env_steps=int(steps[-1]),
         training=training[chosen].tolist(),
         evaluation=evaluation[chosen].tolist(),
         q_error=None if q_error is None else q_error[chosen].tolist(),
-        curve_steps=steps[ended].astype(int).tolist(),
-        curve=np.round(per_episode[ended][:, chosen], 1).tolist(),
+        curve_steps=curve.env_steps.astype(int).tolist(),
+        curve=np.round(curve.returns, 1).tolist(),
         settings=settings,
+        flags=kept,
+        made=[{'seeds': seeds, **circumstances}],
       )
     )
   return found

@@ -4,10 +4,14 @@
   python experiments/rbrl_kl_table.py --scale=paper --shard=3/8 --max_rows=10
   python experiments/rbrl_kl_table.py --scale=paper --draw_only
 
-`paper` is what was published (4M steps, ten seeds: about four days on two cores, an
-hour and three quarters a cell); `quick` a sixteenth of the steps with three seeds and
-the preset `fast`. Runs are kept in `--out` and never repeated. The raw numbers and the
-table beside the published one go to `results/tables/`.
+`paper` has the published length, networks and budgets (4M steps, ten seeds: four to
+nine days on two cores, by the machine, two to four and a half hours a cell), and our
+corrected methods: the boundaries of the classes lie midway between two predictions
+where the public code has them on the lower one, the policy's noise is that of single
+steps where the public code holds it, and RbRL-KL has the corrected defaults of preset
+`rbrl_kl`, not the printed ones of `paper_literal`. `quick` has a sixteenth of the steps
+with three seeds and the preset `fast`. Runs are kept in `--out` and never repeated. The
+raw numbers and the table beside the published one go to `results/tables/`.
 
 A row is two jobs, one a method: all n and seeds share a program, as far as memory
 allows (it halves those of `quadruped_walk` at the scale of the paper). With

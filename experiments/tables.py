@@ -8,21 +8,26 @@ second start does what is missing. Tables are made from the runs' own files.
 import argparse
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
+import choices
 import numpy as np
 import outcomes as outcomes_lib
 from curves import Curve, plot
 from outcomes import Outcome
 
+from rlfb_jax.bin import flags as command_flags
 from rlfb_jax.bin import launch, sweep
+from rlfb_jax.sweeps.held import Run
 from rlfb_jax.sweeps.jobs import runs_of
 from rlfb_jax.sweeps.runner import STOPPED
-from rlfb_jax.training import manifest
+from rlfb_jax.training import files, manifest
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / 'results' / 'tables'
+LOCKS = HERE.parent / 'runs'  # Beside the runs: nobody adds these files to results.
+_PATIENCE = 60.0  # Seconds to wait for another process that saves the same table.
 
 
 class Size(NamedTuple):
@@ -73,10 +78,7 @@ def arguments(
   parser.add_argument('--draw_only', action='store_true', help='run nothing')
   options = parser.parse_args()
   names = [row.name for row in rows]
-  options.rows = options.rows.split(',') if options.rows else names
-  for row in options.rows:
-    if row not in names:
-      parser.error(f'--rows={row} is not one of {", ".join(names)}.')
+  options.rows = choices.split(parser, 'rows', options.rows or ','.join(names), names)
   options.out = pathlib.Path(options.out or f'runs/{name}-{options.scale}')
   return options
 
@@ -102,9 +104,15 @@ def make(
     run, or where no run has ended yet), and the exit code: 1 if a job failed.
 
   Raises:
-    SystemExit: with the sweep's code, if it was asked to stop.
+    SystemExit: with the sweep's code, if it was asked to stop; with a sentence, if the
+      command line is wrong or nothing is there to be drawn.
   """
   size = sizes[options.scale]
+  with command_flags.usage_errors(name):
+    wanted = {
+      row.name: runs_of(sweep.parse(command(row, size, options)).sweep, launch.parse)
+      for row in rows
+    }
   found, failed = [], False
   for row in (row for row in rows if row.name in options.rows):
     code = 0 if options.draw_only else sweep.main(command(row, size, options))
@@ -112,19 +120,37 @@ def make(
       raise SystemExit(code)
     failed |= code != 0
     if not options.dry_run:
-      found += outcomes_lib.read(options.out / row.name, row.name, flags)
+      with command_flags.usage_errors(name):  # An evaluation that is not the run's own.
+        found += outcomes_lib.read(options.out / row.name, row.name, flags)
   if options.dry_run:
     return [], int(failed)
-  wanted = {
-    row.name: runs_of(sweep.parse(command(row, size, options)).sweep, launch.parse)
-    for row in rows
-  }
-  outcomes = outcomes_lib.current([*load(name, options), *found], wanted)
+  outcomes = _merge(name, options, found, wanted)
   if options.draw_only and not outcomes:
     raise SystemExit('no finished run to show; start without --draw_only first.')
-  if found:
-    save(name, options, outcomes)
   return outcomes, int(failed)
+
+
+def _merge(
+  name: str,
+  options: argparse.Namespace,
+  found: Sequence[Outcome],
+  wanted: Mapping[str, Collection[Run]],
+) -> list[Outcome]:
+  """All that is current, saved if anything was found.
+
+  Nobody else saves between reading and writing, or what they found would be lost.
+  """
+  LOCKS.mkdir(parents=True, exist_ok=True)
+  with files.locked(LOCKS / f'{name}-{options.scale}.lock', _PATIENCE) as free:
+    if not free:
+      raise SystemExit(
+        f'another process has been saving {_raw(name, options).name} for'
+        f' {_PATIENCE:.0f} s; start again with --draw_only when it has ended.'
+      )
+    outcomes = outcomes_lib.current([*load(name, options), *found], wanted)
+    if found:
+      save(name, options, outcomes)
+  return outcomes
 
 
 def command(row: Row, size: Size, options: argparse.Namespace) -> list[str]:
@@ -145,7 +171,11 @@ def command(row: Row, size: Size, options: argparse.Namespace) -> list[str]:
 
 
 def save(name: str, options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
-  """Writes the raw results."""
+  """Writes the raw results.
+
+  The manifest is that of the command that put the table together. What the runs were
+  made with, each outcome says for itself.
+  """
   RESULTS.mkdir(parents=True, exist_ok=True)
   made = manifest.make()
   del made['device']  # Of this process; what the runs had, their own manifests say.
@@ -154,7 +184,8 @@ def save(name: str, options: argparse.Namespace, outcomes: Sequence[Outcome]) ->
     'scale': options.scale,
     'outcomes': [outcomes_lib.to_json(outcome) for outcome in outcomes],
   }
-  _raw(name, options).write_text(json.dumps(record, allow_nan=False) + '\n')
+  text = json.dumps(record, allow_nan=False) + '\n'
+  files.replace(_raw(name, options), text.encode())
 
 
 def load(name: str, options: argparse.Namespace) -> list[Outcome]:
@@ -168,7 +199,7 @@ def load(name: str, options: argparse.Namespace) -> list[Outcome]:
 def write(name: str, options: argparse.Namespace, lines: Sequence[str]) -> None:
   """The table as Markdown, beside the raw results, and on the screen."""
   text = '\n'.join(lines) + '\n'
-  (RESULTS / f'{name}-{options.scale}.md').write_text(text)
+  files.replace(RESULTS / f'{name}-{options.scale}.md', text.encode())
   print(text)
 
 

@@ -1,6 +1,7 @@
 """The papers' tables: each row can be run, and what was found stands in its place."""
 
 import argparse
+import collections
 import json
 import math
 
@@ -15,7 +16,7 @@ from rlfb_jax.bin import flags, launch, sweep
 from rlfb_jax.methods.config import to_sections
 from rlfb_jax.sweeps.folder import JobFolder
 from rlfb_jax.sweeps.runner import STOPPED
-from rlfb_jax.training import run_dir
+from rlfb_jax.training import files, run_dir
 
 ALL = [
   (table, row, scale)
@@ -43,13 +44,32 @@ def test_every_row_makes_jobs_of_its_task(tmp_path, table, row, scale):
       assert sorted(classes) == sorted(rbrl_kl_table.CLASSES * size.seeds)
       # All numbers of classes share a program, as far as memory allows.
       assert len(own) == 1 + (scale == 'paper' and row.name == 'quadruped_walk')
-  elif row.name in mrn_tables.TASKS:
-    methods = [job.config.run.method for job in jobs]
-    assert set(methods) == {'sac', 'pebble', 'surf', 'rune', 'mrn'}
-    assert sum(job.config.mrn.zero_gradient for job in jobs) >= 1
+    return
+  arms = _mrn_arms(jobs)
+  if row.name in mrn_tables.TASKS:
+    methods = [('mrn', True), *((m, False) for m in mrn_tables.METHODS[:-1])]
+    assert arms == dict.fromkeys(methods, size.seeds)
+    thresholds = {
+      job.config.surf.threshold for job in jobs if job.config.run.method == 'surf'
+    }
+    preset = launch.parse([f'--preset=surf_{row.name.partition("_")[0]}'])
+    assert thresholds == {preset.surf.threshold}
   else:
+    methods = [(m, False) for m in ('pebble', 'surf', 'mrn')]
+    assert arms == dict.fromkeys(methods, size.seeds)
     budget = int(row.name.rpartition('_')[2])
-    assert {job.config.pairs.label_budget for job in jobs} == {budget}
+    for job in jobs:
+      assert job.config.pairs.label_budget == budget
+      assert job.config.pairs.labels_per_session * 10 == budget
+
+
+def _mrn_arms(jobs):
+  """Rows by method and by whether the outer gradient is zero."""
+  return collections.Counter(
+    (job.config.run.method, job.config.mrn.zero_gradient)
+    for job in jobs
+    for _ in job.rows
+  )
 
 
 @pytest.mark.parametrize('task', mrn_tables.TASKS)
@@ -83,8 +103,11 @@ def _jobs(row, size, options):
   return sweep.jobs_of(sweep.parse(tables.command(row, size, options)))
 
 
-def _finish(job, folder, returns_of=float):
-  """Leaves what a finished job leaves; a seed's returns are `returns_of(seed)`."""
+def _finish(job, folder, returns_of=float, **said):
+  """Leaves what a finished job leaves; a seed's returns are `returns_of(seed)`.
+
+  `said` is what the evaluation says of itself in place of the truth.
+  """
   JobFolder(folder / job.name).write_order(job)
   lines = flags.to_lines(to_sections(job.config), omit=launch.NOT_KEPT)
   run = run_dir.create(str(folder / job.name), '', lines, rows=job.rows)
@@ -94,7 +117,8 @@ def _finish(job, folder, returns_of=float):
   with open(run.metrics, 'w') as file:
     for steps in range(total // 10, total + 1, total // 10):
       file.write(json.dumps({'env_steps': steps, 'episode_return': values}) + '\n')
-  record = {'returns': [[v, v] for v in values]}
+  own = {'task': job.config.run.task, 'seed': job.config.run.seed}
+  record = {**own, **said, 'returns': [[v, v] for v in values]}
   (run.report / 'evaluation.json').write_text(json.dumps(record))
   run_dir.write_finished(run, total, 1.0)
 
@@ -141,10 +165,21 @@ def test_the_control_is_told_from_the_method():
   assert row.endswith('| 0.10 (sd 0.02) |')
 
 
+def test_a_shortened_surf_is_told_from_the_published_one():
+  arm = {'method': 'surf', 'mrn_zero_gradient': 'False'}
+  outcome = _outcome('walker_walk', arm, [300.0, 310.0, 320.0])
+  said = 'a twentieth of its published steps'
+  assert said in '\n'.join(mrn_tables.lay_out([outcome], shortened=True))
+  assert said not in '\n'.join(mrn_tables.lay_out([outcome]))
+  other = outcome._replace(arm=arm | {'method': 'pebble'})
+  assert said not in '\n'.join(mrn_tables.lay_out([other], shortened=True))
+
+
 @pytest.fixture
 def results(monkeypatch, tmp_path):
   """A folder for raw results, and a sweep that does nothing."""
   monkeypatch.setattr(tables, 'RESULTS', tmp_path / 'results')
+  monkeypatch.setattr(tables, 'LOCKS', tmp_path / 'locks')
   monkeypatch.setattr(tables.sweep, 'main', lambda argv: 0)
   return tmp_path / 'results'
 
@@ -207,6 +242,100 @@ def test_what_is_current_takes_the_place_of_what_was_found_before(results, tmp_p
   finish(longer, options, lambda seed: 9.0)
   found, _ = _make(options, sizes={'quick': longer})
   assert [o.env_steps for o in found] == [80_000] * 2
+
+
+def _quick_pebble(folder, **changes):
+  """The first row's job of PEBBLE, finished."""
+  row, *_ = mrn_tables.ROWS
+  options = _options(folder, rows=[row.name], scale='quick')
+  jobs = _jobs(row, mrn_tables.SIZES['quick'], options)
+  job, *_ = (job for job in jobs if job.config.run.method == 'pebble')
+  _finish(job, folder / row.name, **changes)
+  return options, folder / row.name / job.name
+
+
+def test_an_evaluation_of_another_seed_is_not_taken(results, tmp_path, capsys):
+  options, _ = _quick_pebble(tmp_path, seed=7)
+  with pytest.raises(SystemExit):
+    _make(options)
+  assert 'is not the evaluation of the run itself' in capsys.readouterr().err
+  assert not results.exists()
+
+
+def test_what_was_run_is_kept_in_full_and_told_by_todays_defaults(results, tmp_path):
+  options, _ = _quick_pebble(tmp_path)
+  (found,), _ = _make(options)
+  raw = json.loads((results / 'mrn-quick.json').read_text())
+  (record,) = raw['outcomes']
+  assert 'settings' not in record
+  assert record['flags']['method'] == 'pebble'
+  assert record['flags']['sac_discount'] == 0.99  # A default.
+  assert outcomes.from_json(record).settings == found.settings
+  # The default has become another since: these are no runs of today's defaults.
+  record['flags']['sac_discount'] = 0.9
+  (results / 'mrn-quick.json').write_text(json.dumps(raw))
+  options.draw_only, options.out = True, tmp_path / 'nothing'
+  with pytest.raises(SystemExit, match='no finished run'):
+    _make(options)
+  # Older records have settings only; they count as they did.
+  record['settings'] = found.settings
+  del record['flags'], record['made']
+  (results / 'mrn-quick.json').write_text(json.dumps(raw))
+  (older,), _ = _make(options)
+  assert (older.flags, list(older.made)) == (None, [])
+  assert older.training == found.training
+  # A flag that is gone: nobody can say what such runs are today.
+  assert outcomes.from_json({**record, 'flags': {'gone': 1}}).settings == ''
+
+
+def test_each_run_says_what_made_it(results, tmp_path):
+  options, folder = _quick_pebble(tmp_path)
+  path = folder / 'manifest.json'
+  manifest = json.loads(path.read_text())
+  manifest['git'] = {'revision': 'a', 'changed': False}
+  manifest['sessions'] = [{'git': {'revision': r, 'changed': False}} for r in 'abb']
+  path.write_text(json.dumps(manifest))
+  _make(options)
+  raw = json.loads((results / 'mrn-quick.json').read_text())
+  (made,) = raw['outcomes'][0]['made']
+  assert made == {
+    'seeds': [0, 1, 2],
+    'started': manifest['started'],
+    'git': {'revision': 'a', 'changed': False},
+    'versions': manifest['versions'],
+    'resumed_by': [{'revision': 'b', 'changed': False}],
+  }
+  # Seeds of several jobs keep their own.
+  first = _outcome('walker_walk', {}, [1.0, 2.0, 3.0])
+  first = first._replace(made=[{'seeds': [0, 1, 2], 'git': 'a'}])
+  second = first._replace(made=[{'seeds': [0, 1], 'git': 'b'}, {'seeds': [2]}])
+  joined = outcomes._join([(first, 0), (second, 1), (second, 2)])
+  made = [{'seeds': [0], 'git': 'a'}, {'seeds': [1], 'git': 'b'}, {'seeds': [2]}]
+  assert joined.made == made
+
+
+def test_who_saves_waits_for_others(results, tmp_path, monkeypatch):
+  options, _ = _quick_pebble(tmp_path)
+  monkeypatch.setattr(tables, '_PATIENCE', 0.02)
+  tables.LOCKS.mkdir()
+  with (
+    files.locked(tables.LOCKS / 'mrn-quick.lock'),
+    pytest.raises(SystemExit, match='another process has been saving mrn-quick'),
+  ):
+    _make(options)
+  assert not results.exists()
+
+
+def test_a_share_that_there_is_not_is_one_sentence(results, tmp_path, capsys):
+  row, *_ = mrn_tables.ROWS
+  options = _options(tmp_path, rows=[row.name], scale='quick', shard='9')
+  options.draw_only = True
+  with pytest.raises(SystemExit) as ended:
+    _make(options)
+  assert ended.value.code == 1
+  said = capsys.readouterr().err
+  assert '--shard=9' in said
+  assert said.count('\n') == 1
 
 
 def test_a_seed_without_an_episode_is_null_and_told(results, tmp_path):
