@@ -3,7 +3,7 @@
 import itertools
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -84,43 +84,67 @@ def plot(
   )
   for axis, (task, curves) in zip(axes[0], panels.items(), strict=True):
     for name, curve in curves.items():
-      mean, half = mean_interval(curve.returns, axis=1)
-      steps = curve.env_steps / 1e6
-      colour, style = looks[name]
-      axis.plot(steps, mean, style, color=colour, label=name, linewidth=1.8)
-      # Two seeds' interval is 13 times their spread and hides all else.
-      if np.isfinite(half).all() and curve.returns.shape[1] > 2:
-        axis.fill_between(
-          steps, mean - half, mean + half, color=colour, alpha=0.16, lw=0
-        )
-      if len(curves) == 1:  # Room for each seed.
-        axis.plot(steps, curve.returns, color=colour, alpha=0.5, linewidth=0.7)
+      _draw_curve(axis, name, curve, looks[name], alone=len(curves) == 1)
     for name, level in (levels or {}).get(task, {}).items():
-      axis.axhline(level, color='0.45', linestyle=':', linewidth=1.1)
-      side = _freer_side(curves.values(), level)
-      axis.annotate(
-        name,
-        (0.01 if side == 'left' else 1, level),
-        xycoords=('axes fraction', 'data'),
-        ha=side,
-        va='bottom',
-        fontsize=7.5,
-        color='0.35',
-      )
-    axis.set_title(task, fontsize=10)
-    axis.set_xlabel('environment steps (millions)')
-    axis.set_ylim(bottom=0)
-    axis.grid(alpha=0.25, linewidth=0.6)
-    axis.spines[['top', 'right']].set_visible(False)
+      _draw_level(axis, name, level, curves.values())
+    _finish_panel(axis, task)
   axes[0][0].set_ylabel('true return of training episodes')
+  lines = _draw_legend(figure, axes[0])
+  bottom = _draw_notes(figure, notes)
+  figure.tight_layout(rect=(0, bottom, 1, 0.99 - 0.06 * lines))
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(path, dpi=150)
+  plt.close(figure)
+  return path
+
+
+def _draw_curve(
+  axis: Any, name: str, curve: Curve, look: tuple[str, str], alone: bool
+) -> None:
+  """The mean over seeds, its interval, and each seed where there is room for them."""
+  mean, half = mean_interval(curve.returns, axis=1)
+  steps, (colour, style) = curve.env_steps / 1e6, look
+  axis.plot(steps, mean, style, color=colour, label=name, linewidth=1.8)
+  # Two seeds' interval is 13 times their spread and hides all else.
+  if np.isfinite(half).all() and curve.returns.shape[1] > 2:
+    axis.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.16, lw=0)
+  if alone:
+    axis.plot(steps, curve.returns, color=colour, alpha=0.5, linewidth=0.7)
+
+
+def _draw_level(axis: Any, name: str, level: float, curves: Iterable[Curve]) -> None:
+  """A dotted line, named on the side where curves are farther from it."""
+  axis.axhline(level, color='0.45', linestyle=':', linewidth=1.1)
+  side = _freer_side(curves, level)
+  axis.annotate(
+    name,
+    (0.01 if side == 'left' else 1, level),
+    xycoords=('axes fraction', 'data'),
+    ha=side,
+    va='bottom',
+    fontsize=7.5,
+    color='0.35',
+  )
+
+
+def _finish_panel(axis: Any, task: str) -> None:
+  axis.set_title(task, fontsize=10)
+  axis.set_xlabel('environment steps (millions)')
+  axis.set_ylim(bottom=0)
+  axis.grid(alpha=0.25, linewidth=0.6)
+  axis.spines[['top', 'right']].set_visible(False)
+
+
+def _draw_legend(figure: Any, axes: Sequence[Any]) -> int:
+  """The names of all curves above the panels; in how many lines."""
   handles = {
     label: handle
-    for axis in axes[0]
+    for axis in axes
     for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
   }
   # A narrow picture has its names in more lines.
-  columns = min(len(handles), 4 * axes.shape[1])
-  lines = -(-len(handles) // columns)
+  columns = min(len(handles), 4 * len(axes))
   figure.legend(
     handles.values(),
     handles.keys(),
@@ -129,15 +153,15 @@ def plot(
     frameon=False,
     fontsize=9,
   )
-  bottom = 0.05 * len(notes)
+  return -(-len(handles) // columns)
+
+
+def _draw_notes(figure: Any, notes: Sequence[str]) -> float:
+  """Lines below the panels; the share of the height that they take."""
+  height = 0.05 * len(notes)
   for i, note in enumerate(notes):
-    figure.text(0.01, bottom - 0.045 * i - 0.035, note, fontsize=7, color='0.3')
-  figure.tight_layout(rect=(0, bottom, 1, 0.99 - 0.06 * lines))
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(path, dpi=150)
-  plt.close(figure)
-  return path
+    figure.text(0.01, height - 0.045 * i - 0.035, note, fontsize=7, color='0.3')
+  return height
 
 
 def _freer_side(curves: Iterable[Curve], level: float) -> str:
