@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import products
-from measure import Summary, summarize
+from measure import Summary, ratio_of_medians, ratio_of_rounds, summarize
 
 Results = dict[str, Any]
 
@@ -43,12 +43,11 @@ def ratio(
     same_rounds: whether they took turns, and the ratio is one of each round.
       Otherwise the medians are divided, and the range is the widest possible.
   """
+  if same_rounds:
+    return ratio_of_rounds(above, below)
   if not above or not below:
     return None
-  if same_rounds:
-    return summarize([a / b for a, b in zip(above, below, strict=True)])
-  middle = summarize(above).median / summarize(below).median
-  return Summary(middle, min(above) / max(below), max(above) / min(below))
+  return ratio_of_medians(summarize(above), summarize(below))
 
 
 def run_seconds(results: Results, method: str, all_passes: bool) -> float | None:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -41,6 +42,44 @@ def summarize(samples: Sequence[float]) -> Summary:
   if not samples:
     raise ValueError('samples are empty; a median needs at least 1.')
   return Summary(float(np.median(samples)), float(min(samples)), float(max(samples)))
+
+
+def ratio_of_rounds(above: Sequence[float], below: Sequence[float]) -> Summary | None:
+  """Median and range of the ratios of rounds in which both took their turn.
+
+  Who ended early has only the first rounds, and those are compared.
+
+  Args:
+    above: one sample a round, from the first on.
+    below: the same of the other.
+
+  Returns:
+    None where there is no common round.
+  """
+  pairs = list(zip(above, below, strict=False))
+  return summarize([a / b for a, b in pairs]) if pairs else None
+
+
+def ratio_of_medians(above: Summary, below: Summary) -> Summary:
+  """The ratio of what did not take turns: of medians, in the widest possible range."""
+  return Summary(
+    above.median / below.median, above.low / below.high, above.high / below.low
+  )
+
+
+BUSY = 0.5  # Load average from which something else runs.
+
+
+def warn_of_load() -> float:
+  """The load average before anything is measured; says so where it is not idle."""
+  load = os.getloadavg()[0]
+  if load > BUSY:
+    print(
+      f'load average is {load:.1f}: something else runs here, and the numbers will show'
+      ' it.',
+      file=sys.stderr,
+    )
+  return load
 
 
 class Compilations:

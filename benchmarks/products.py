@@ -7,6 +7,7 @@ its products. Together with the physics they bound the speed of PPO, see `bound`
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 
@@ -38,17 +39,55 @@ def network_sizes(
   return [[observation_size, *hidden, out] for out in (action_size, 1)]
 
 
-def count_flops(networks: Sequence[Sequence[int]], batch_size: int) -> int:
-  """Floating-point operations of one gradient step's products.
+class Pass(NamedTuple):
+  """One network, forwards once and perhaps backwards.
 
-  A layer multiplies forwards, into its weights' gradient and, but for the first
-  one, into its inputs' gradient; a product [m, k] x [k, n] takes 2 m k n.
+  Attributes:
+    sizes: widths from input to output.
+    weights: whether the gradient of the weights is needed.
+    inputs: of how many of the last inputs a gradient is needed; not with `weights`.
+  """
+
+  sizes: tuple[int, ...]
+  weights: bool = False
+  inputs: int = 0
+
+
+def count_flops(passes: Sequence[Pass], rows: int) -> int:
+  """Floating-point operations; a product [m, k] x [k, n] takes 2 m k n.
+
+  Every layer multiplies forwards, into its weights' gradient where that is needed,
+  and into its inputs' gradient where a gradient is needed below it.
+
+  Args:
+    passes: networks, and what is needed of each.
+    rows: inputs of each.
   """
   total = 0
-  for sizes in networks:
-    for layer, (rows, columns) in enumerate(itertools.pairwise(sizes)):
-      total += (2 if layer == 0 else 3) * 2 * batch_size * rows * columns
+  for one in passes:
+    for layer, (width, out) in enumerate(itertools.pairwise(one.sizes)):
+      columns = width * (1 + one.weights)
+      if layer:
+        columns += width * (one.weights or one.inputs > 0)
+      else:
+        columns += one.inputs
+      total += 2 * rows * columns * out
   return total
+
+
+def random_weights(key: jax.Array, sizes: Sequence[int]) -> list[jax.Array]:
+  """A matrix [in, out] for each layer, of unit gain.
+
+  So numbers stay normal; denormal ones multiply slowly.
+
+  Args:
+    key: randomness.
+    sizes: widths from input to output.
+  """
+  return [
+    jax.random.normal(jax.random.fold_in(key, i), (width, out)) / width**0.5
+    for i, (width, out) in enumerate(itertools.pairwise(sizes))
+  ]
 
 
 def gradient_products(
@@ -112,12 +151,7 @@ def make_products(
     return jax.lax.scan(step, weights, minibatches)[0]
 
   weights = [
-    [
-      # Of unit gain: numbers stay normal (denormal ones multiply slowly).
-      jax.random.normal(jax.random.fold_in(key, i), (rows, columns)) / rows**0.5
-      for i, (rows, columns) in enumerate(itertools.pairwise(sizes))
-    ]
-    for key, sizes in zip(keys[1:], networks, strict=True)
+    random_weights(key, sizes) for key, sizes in zip(keys[1:], networks, strict=True)
   ]
   minibatches = jax.random.normal(
     keys[0], (gradient_steps, options.minibatch_size, observation_size)
@@ -125,7 +159,9 @@ def make_products(
   return Products(
     run=lambda: jax.block_until_ready(loop(weights, minibatches)),
     gradient_steps=gradient_steps,
-    flops=count_flops(networks, options.minibatch_size),
+    flops=count_flops(
+      [Pass(tuple(sizes), weights=True) for sizes in networks], options.minibatch_size
+    ),
   )
 
 

@@ -101,7 +101,10 @@ def _speed(results: Results, task: str) -> str:
     rows.append(['**bound**', '1', f'{best:,.0f}', ''])
   for name, facts in results['baselines'].items():
     if 'failed' in facts:
-      rows.append([name, '1', f'not measured: {facts["failed"]}', ''])
+      done = len(rates(results, name, task))
+      rounds = f'{done} round' + 's' * (done > 1)
+      what = f'ended after {rounds}' if done else 'not measured'
+      rows.append([name, '1', f'{what}: {facts["failed"]}', ''])
   return table(('', 'seeds', 'steps/s', 'of the bound'), rows)
 
 
@@ -242,9 +245,35 @@ def _tasks(results: Results, tasks: Sequence[str]) -> str:
   return table(head, rows)
 
 
+def read_samples(argv: Sequence[str], script: str, usual: str, holds: str) -> Results:
+  """The one file that a report is made from.
+
+  Args:
+    argv: command line, the file.
+    script: that reads it.
+    usual: an example of such a file, below `benchmarks/results`.
+    holds: an entry that every such file has.
+
+  Raises:
+    SystemExit: with a sentence, if there is not one file or it holds something else.
+  """
+  hint = f'try python benchmarks/{script} benchmarks/results/{usual}.'
+  if len(argv) != 1 or not pathlib.Path(argv[0]).is_file():
+    given = ' '.join(argv) or 'an empty command line'
+    raise SystemExit(f'{script}: {given} is not one file of raw samples; {hint}')
+  try:
+    results = json.loads(pathlib.Path(argv[0]).read_text())
+  except ValueError:
+    results = None
+  if not isinstance(results, dict) or holds not in results:
+    raise SystemExit(f'{script}: {argv[0]} holds no samples; {hint}')
+  return results
+
+
 def main(argv: Sequence[str]) -> None:
   """Prints the tables of a file."""
-  print(markdown(json.loads(pathlib.Path(argv[0]).read_text())))
+  results = read_samples(argv, 'report.py', 'throughput.json', 'calls')
+  print(markdown(results), end='')
 
 
 if __name__ == '__main__':

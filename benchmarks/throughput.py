@@ -11,8 +11,9 @@ stable-baselines3's PPO and brax's PPO at the same sizes, and the time from a co
 start to the first metrics. Everything at one seed takes turns, round by round, the
 baselines too, so that a machine that slows down slows all of them.
 
-Raw samples go to `--out` as they come; the tables beside it, as Markdown, are made
-from that file alone (`python benchmarks/report.py FILE`). Nothing else should run
+Raw samples go to `--out` as they come, by default to `benchmarks/results` where all is
+measured at full size, else to `runs/benchmarks`; the tables beside it, as Markdown, are
+made from that file alone (`python benchmarks/report.py FILE`). Nothing else should run
 meanwhile.
 """
 
@@ -20,7 +21,6 @@ import argparse
 import contextlib
 import functools
 import json
-import os
 import pathlib
 import sys
 import tempfile
@@ -35,7 +35,7 @@ import report
 import workers
 import workloads
 from cold_start import cold_start
-from measure import Compilations, resident_mib, timed
+from measure import Compilations, resident_mib, timed, warn_of_load
 
 from rlfb_jax.training import manifest
 
@@ -59,7 +59,7 @@ class Bench:
     self.compilations = Compilations()
     self.results: dict[str, Any] = {
       **manifest.make(),
-      'load_average': os.getloadavg()[0],
+      'load_average': warn_of_load(),
       'sizes': self.sizes,
       'chunk_rollouts': options.chunk_rollouts,
       'tasks': options.tasks,
@@ -92,9 +92,7 @@ class Bench:
 
   def save(self) -> None:
     """Writes what there is so far."""
-    out = pathlib.Path(self.options.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(self.results, indent=1) + '\n')
+    self.options.out.write_text(json.dumps(self.results, indent=1) + '\n')
 
 
 def physics_workloads(
@@ -221,10 +219,24 @@ def measure_task(
         bench.sample(workload, round=number, **facts)
       if main_task and learning:
         bench.results['memory_mib'].append(round(resident_mib(), 1))
-      for name, worker in baselines.items():
-        steps, seconds = worker.facts['env_steps'], worker.iterate()
-        bench.keep(name, round=number, **facts, env_steps=steps, seconds=seconds)
+      for name, worker in list(baselines.items()):
+        if not iterate_baseline(bench, name, worker, round=number, **facts):
+          del baselines[name]
       bench.save()
+
+
+def iterate_baseline(
+  bench: Bench, name: str, worker: workers.Worker, **facts: Any
+) -> bool:
+  """One iteration; False if the baseline ended instead, and the others go on."""
+  try:
+    seconds = worker.iterate()
+  except workers.WorkerFailed as error:
+    print(f'  {name} ended: {error}', file=sys.stderr)
+    bench.results['baselines'][name] = {**worker.facts, 'failed': str(error)}
+    return False
+  bench.keep(name, **facts, env_steps=worker.facts['env_steps'], seconds=seconds)
+  return True
 
 
 def measure_cold_starts(bench: Bench) -> None:
@@ -249,12 +261,6 @@ def main(argv: Sequence[str]) -> None:
   """Measures, saves, reports."""
   options = command_line.parse(argv, __doc__ or '')
   bench = Bench(options)
-  if bench.results['load_average'] > 0.5:
-    print(
-      f'load average is {bench.results["load_average"]:.1f}: something else runs'
-      ' here, and the numbers will show it.',
-      file=sys.stderr,
-    )
   started = time.monotonic()
   main_task, *others = options.tasks
   measure_task(bench, main_task, 1, options.methods, options.repeats)
@@ -267,7 +273,7 @@ def main(argv: Sequence[str]) -> None:
   bench.results['minutes'] = round((time.monotonic() - started) / 60, 1)
   bench.save()
   text = report.markdown(bench.results)
-  pathlib.Path(options.out).with_suffix('.md').write_text(text)
+  options.out.with_suffix('.md').write_text(text)
   print(text)
 
 

@@ -6,48 +6,15 @@ for noise. Each network is run as a `Pass`: forwards, and backwards only as far 
 gradient is needed.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import products
+from products import Pass
 
 # Batches that take turns, so that no product can be hoisted out of the loop.
 BATCHES = 4
-
-
-class Pass(NamedTuple):
-  """One network, forwards once and perhaps backwards.
-
-  Attributes:
-    sizes: widths from input to output.
-    weights: whether the gradient of the weights is needed.
-    inputs: of how many of the last inputs a gradient is needed; not with `weights`.
-  """
-
-  sizes: tuple[int, ...]
-  weights: bool = False
-  inputs: int = 0
-
-
-def count_flops(passes: Sequence[Pass], rows: int) -> int:
-  """Floating-point operations; a product [m, k] x [k, n] takes 2 m k n.
-
-  Every layer multiplies forwards, into its weights' gradient where that is needed,
-  and into its inputs' gradient where a gradient is needed below it.
-  """
-  total = 0
-  for one in passes:
-    for layer, (width, out) in enumerate(itertools.pairwise(one.sizes)):
-      columns = width * (1 + one.weights)
-      if layer:
-        columns += width * (one.weights or one.inputs > 0)
-      else:
-        columns += one.inputs
-      total += 2 * rows * columns * out
-  return total
 
 
 def critic_and_actor(
@@ -129,11 +96,7 @@ def make_products(passes: Sequence[Pass], rows: int) -> Callable[[int], object]:
   """
   keys = jax.random.split(jax.random.key(0), len(passes) + 1)
   weights = [
-    [
-      # Of unit gain: numbers stay normal (denormal ones multiply slowly).
-      jax.random.normal(jax.random.fold_in(key, i), (width, out)) / width**0.5
-      for i, (width, out) in enumerate(itertools.pairwise(one.sizes))
-    ]
+    products.random_weights(key, one.sizes)
     for key, one in zip(keys[1:], passes, strict=True)
   ]
   widths = sorted({one.sizes[0] for one in passes})

@@ -3,21 +3,23 @@
 python benchmarks/update_report.py benchmarks/results/updates.json
 """
 
-import json
-import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from measure import Summary, summarize
-from report import table
+from measure import Summary, ratio_of_medians, ratio_of_rounds, summarize
+from report import read_samples, table
 
 Results = dict[str, Any]
 
-# Milliseconds per SAC update on two cores of the same class, at 256x2 with batch 256
-# and 1024x2 with batch 1024; low and high where it varied.
-PUBLISHED_UPDATES = (
-  ('brax SAC', (2.2, 2.2), (82, 82), 'brax 0.14.2 on jax'),
+# Reference figures, measured on another machine with two cores: milliseconds per SAC
+# update at 256x2 with batch 256 and 1024x2 with batch 1024; low and high where it
+# varied.
+REFERENCE_SIZES = {'small': '256x2, batch 256', 'walker': '1024x2, batch 1024'}
+BRAX = 'brax SAC'
+REFERENCE_UPDATES = (
+  (BRAX, (2.2, 2.2), (82, 82), 'brax 0.14.2 on jax'),
   ('sbx SAC', (2.2, 2.2), (98, 98), 'sbx on jax'),
   ('SB3 SAC', (9, 9), (235, 235), 'stable-baselines3 on PyTorch'),
   ("MRN's authors", (6, 9), (212, 252), 'released code of Liu et al. 2022, PyTorch'),
@@ -25,31 +27,26 @@ PUBLISHED_UPDATES = (
 )
 # Milliseconds of MRN's released code at walker's sizes: PyTorch's MKL as it is, and
 # with MKL's fast path on processors that are not Intel's.
-PUBLISHED_PARTS = (
+REFERENCE_PARTS = (
   ('bi-level step', 645, 288),
   ('pass over 100 labels', 160, 84),
   ('relabelling 100,000', 625, 296),
 )
+ALIKE = 0.2  # Machines on which brax takes as long, to within this share.
 
 
 def markdown(results: Results) -> str:
   """All tables that the samples give."""
-  parts = [
-    _circumstances(results),
-    '## One update',
-    _updates(results),
-    '## One environment step with its update',
-    _iterations(results),
-    "## MRN's bi-level step",
-    _bilevel(results),
-    '## The reward model',
-    _reward(results),
-    '## Whole runs on walker',
-    _runs(results),
-    '## Beside published figures',
-    _published(results),
-  ]
-  return '\n\n'.join(part for part in parts if part) + '\n'
+  chapters = {
+    'One update': _updates(results),
+    'One environment step with its update': _iterations(results),
+    "MRN's bi-level step": _bilevel(results),
+    'The reward model': _reward(results),
+    'Whole runs on walker': _runs(results),
+    'Beside reference figures of another machine': _reference(results),
+  }
+  parts = [f'## {title}\n\n{text}' for title, text in chapters.items() if text]
+  return '\n\n'.join([_circumstances(results), *parts]) + '\n'
 
 
 def summary(results: Results, size: str, name: str) -> Summary | None:
@@ -65,12 +62,11 @@ def ratio(results: Results, size: str, above: str, below: str) -> Summary | None
   for group in results['groups']:
     seconds = group['seconds']
     if group['size'] == size and above in seconds and below in seconds:
-      pairs = zip(seconds[above], seconds[below], strict=True)
-      return summarize([a / b for a, b in pairs])
+      return ratio_of_rounds(seconds[above], seconds[below])
   one, other = summary(results, size, above), summary(results, size, below)
   if one is None or other is None:
     return None
-  return Summary(one.median / other.median, one.low / other.high, one.high / other.low)
+  return ratio_of_medians(one, other)
 
 
 def gflops(results: Results, size: str, name: str) -> float | None:
@@ -283,25 +279,68 @@ def _runs(results: Results) -> str:
   return f'{table(head, rows)}\n\n{said}'
 
 
-def _published(results: Results) -> str:
-  small, large = (summary(results, size, 'sac') for size in ('small', 'walker'))
+def _reference(results: Results) -> str:
+  """This run beside figures of others; empty where its sizes are not theirs."""
+  if results['sizes'].get('walker') != REFERENCE_SIZES['walker']:
+    return ''
+  return '\n\n'.join([_machines(results), _beside_updates(results), _beside(results)])
+
+
+def _machines(results: Results) -> str:
+  """Whose figures these are, and how fast that machine is beside this one."""
+  said = (
+    'Reference figures are those of public code on another machine with two cores (from'
+    " this project's specification), not of this run; an empty cell was not measured."
+  )
+  ratios = _brax_ratios(results)
+  if not ratios:
+    return f'{said} brax was not measured here, so that machines cannot be compared.'
+  times = ' and '.join(f'{r:.2f} times ({size})' for size, r in ratios.items())
+  if all(abs(r - 1) <= ALIKE for r in ratios.values()):
+    return f'{said} brax took {times} its reference here.'
+  return (
+    f'**The machines are not alike**: brax took {times} its reference here; scale by'
+    f' that to compare. {said}'
+  )
+
+
+def _brax_ratios(results: Results) -> dict[str, float]:
+  """What brax took here over what it took there, by size."""
+  ((_, *figures, _),) = (row for row in REFERENCE_UPDATES if row[0] == BRAX)
+  ratios = {}
+  for (size, text), (low, high) in zip(REFERENCE_SIZES.items(), figures, strict=True):
+    found = summary(results, size, 'brax sac')
+    if found is not None and results['sizes'].get(size) == text:
+      ratios[text] = found.median / (0.5 * (low + high))
+  return ratios
+
+
+def _beside_updates(results: Results) -> str:
+  small, large = (
+    summary(results, size, 'sac') if results['sizes'].get(size) == text else None
+    for size, text in REFERENCE_SIZES.items()
+  )
   rows = [['this', _cell(small), _cell(large, 0), 'this run']]
-  for name, *figures, source in PUBLISHED_UPDATES:
+  for name, *figures, source in REFERENCE_UPDATES:
     cells = [f'{a:g}' if a == b else f'{a:g}-{b:g}' for a, b in figures]
     rows.append([name, *cells, source])
-  head = ('ms per SAC update', '256x2, batch 256', '1024x2, batch 1024', 'source')
-  first = table(head, rows)
+  return table(('ms per SAC update', *REFERENCE_SIZES.values(), 'source'), rows)
+
+
+def _beside(results: Results) -> str:
   rows = []
-  for name, plain, fast in PUBLISHED_PARTS:
+  for name, plain, fast in REFERENCE_PARTS:
     found = summary(results, 'walker', name.replace(' step', ''))
     rows.append([name, _cell(found, 0), str(plain), str(fast)])
   head = ('ms, walker', 'this', "MRN's authors", "authors, MKL's fast path")
-  said = (
-    'Published figures are of processors of the same class with two cores, not of this'
-    ' run; an empty cell was not measured.'
-  )
-  return f'{first}\n\n{table(head, rows)}\n\n{said}'
+  return table(head, rows)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Prints the tables of a file."""
+  results = read_samples(argv, 'update_report.py', 'updates.json', 'groups')
+  print(markdown(results), end='')
 
 
 if __name__ == '__main__':
-  print(markdown(json.loads(pathlib.Path(sys.argv[1]).read_text())))
+  main(sys.argv[1:])

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import products
 import update_products
 from baselines import brax_sac
 from taking_turns import Piece
@@ -76,7 +77,7 @@ def update_products_of(agent: str, size: Size) -> Piece:
   return Piece(f'products {agent}', run)
 
 
-def passes_of(agent: str, size: Size) -> list[update_products.Pass]:
+def passes_of(agent: str, size: Size) -> list[products.Pass]:
   """What one update multiplies."""
   of = {'sac': update_products.sac_update, 'ddpg': update_products.ddpg_update}
   return of[agent](size.observation_size, size.action_size, size.hidden)
@@ -292,11 +293,11 @@ def reward_products(
 
 def reward_passes(
   reward: RewardOptions, size: Size, trains: bool
-) -> list[update_products.Pass]:
+) -> list[products.Pass]:
   """Every member once, backwards too where it is trained."""
   inputs = size.observation_size + size.action_size
   hidden = [reward.hidden_size] * reward.hidden_layers
-  one = update_products.Pass((inputs, *hidden, 1), weights=trains)
+  one = products.Pass((inputs, *hidden, 1), weights=trains)
   return [one] * reward.ensemble_size
 
 

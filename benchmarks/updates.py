@@ -9,24 +9,24 @@ iteration of SAC and of PEBBLE (environment step, label, update), MRN's bi-level
 a pass of the reward's fit, and relabelling; each takes turns with the plain matrix
 products of its shapes. Whole runs are put together from these parts.
 
-Raw samples go to `--out` as they come; the tables beside it, as Markdown, are made
-from that file alone (`python benchmarks/update_report.py FILE`). Nothing else should
-run meanwhile.
+Raw samples go to `--out` as they come, by default to `benchmarks/results` where all is
+measured at full size, else to `runs/benchmarks`; the tables beside it, as Markdown, are
+made from that file alone (`python benchmarks/update_report.py FILE`). Nothing else
+should run meanwhile.
 """
 
 import argparse
 import json
-import os
-import pathlib
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import update_products
+import command_line
+import products
 import update_report
 import update_workloads as workloads
-from measure import Compilations
+from measure import Compilations, warn_of_load
 from taking_turns import Piece, Progress, take_turns
 from update_workloads import Size
 
@@ -97,7 +97,14 @@ QUICK = Scale(
 
 
 class Group(NamedTuple):
-  """Pieces that take turns: made only when their turn comes, dropped after it."""
+  """Pieces that take turns: made only when their turn comes, dropped after it.
+
+  Attributes:
+    label: as in the results.
+    size: of the agent.
+    make: the pieces.
+    budget: seconds for all rounds, at full scale.
+  """
 
   label: str
   size: Size
@@ -108,82 +115,100 @@ class Group(NamedTuple):
 def groups(scale: Scale, parts: Sequence[str]) -> list[Group]:
   """All that is to be measured, in order."""
   found = []
-
-  def add(
-    label: str, size: Size, make: Callable[[], list[Piece]], budget: float
-  ) -> None:
-    found.append(Group(label, size, make, budget * scale.seconds))
-
   for size in scale.sizes:
-    large = size.hidden_size >= 1024
     if 'updates' in parts:
-
-      def one_seed(size: Size = size) -> list[Piece]:
-        agents = 'sac', 'ddpg'
-        return [
-          *(workloads.updates(agent, size, 1) for agent in agents),
-          workloads.brax_updates(size),
-          *(workloads.update_products_of(agent, size) for agent in agents),
-        ]
-
-      def many_seeds(size: Size = size) -> list[Piece]:
-        return [
-          workloads.updates('sac', size, scale.seeds),
-          workloads.update_products_of('sac', size),
-        ]
-
-      add('updates', size, one_seed, 24 if large else 12)
-      add('updates of many seeds', size, many_seeds, 30 if large else 20)
-    if size.name not in scale.stepped:
-      continue
-    steps = scale.chunk_steps[size.name]
-    main = size == scale.sizes[0]
-    if 'steps' in parts:
-
-      def iterations(
-        size: Size = size, steps: int = steps, main: bool = main
-      ) -> list[Piece]:
-        learned, asked_anew = {'pebble': 'learn'}, {'pebble, fresh labels': 'learn'}
-        if main:
-          learned |= {'random actions': 'random', 'pebble explore': 'explore'}
-        return [
-          *workloads.iterations('sac', size, steps, {'sac step': 'learn'}),
-          *workloads.iterations('pebble', size, steps, learned),
-          *workloads.iterations('pebble', size, steps, asked_anew, FRESH),
-        ]
-
-      add('iterations', size, iterations, 60 if large else 10)
-    if 'bilevel' in parts:
-
-      def bilevel(size: Size = size) -> list[Piece]:
-        steps = workloads.bilevel_steps(size, scale.relabelled[0])
-        return [*steps, workloads.updates('sac', size, 1)]
-
-      add('bi-level steps', size, bilevel, 16 if large else 8)
+      found += _updates(scale, size)
+    if 'steps' in parts and size.name in scale.stepped:
+      found.append(_iterations(scale, size))
+    if 'bilevel' in parts and size.name in scale.stepped:
+      found.append(_bilevel(scale, size))
   if 'reward' in parts:
-    size = scale.sizes[0]
-    reward = reward_options(scale)
+    found += _reward(scale, scale.sizes[0])
+  return [group._replace(budget=group.budget * scale.seconds) for group in found]
 
-    def fits() -> list[Piece]:
-      rows = 2 * SEGMENT_STEPS * reward.minibatch_size
-      return [
-        *(
-          workloads.reward_fit(reward, size, labels, SEGMENT_STEPS, passes)
-          for labels, passes in scale.labels.items()
-        ),
-        workloads.reward_products(reward, size, rows, trains=True),
-      ]
 
-    def relabelling() -> list[Piece]:
-      rows = workloads.replay_lib.CHUNK_ROWS
-      return [
-        *workloads.relabelling(reward, size, scale.relabelled),
-        workloads.reward_products(reward, size, rows, trains=False),
-      ]
+def _updates(scale: Scale, size: Size) -> list[Group]:
+  """Updates of one seed, brax's beside them, and of many."""
+  agents = 'sac', 'ddpg'
 
-    add('reward fits', size, fits, 24)
-    add('relabelling', size, relabelling, 16)
-  return found
+  def one_seed() -> list[Piece]:
+    return [
+      *(workloads.updates(agent, size, 1) for agent in agents),
+      workloads.brax_updates(size),
+      *(workloads.update_products_of(agent, size) for agent in agents),
+    ]
+
+  def many_seeds() -> list[Piece]:
+    return [
+      workloads.updates('sac', size, scale.seeds),
+      workloads.update_products_of('sac', size),
+    ]
+
+  return [
+    Group('updates', size, one_seed, 24 if _large(size) else 12),
+    Group('updates of many seeds', size, many_seeds, 30 if _large(size) else 20),
+  ]
+
+
+def _iterations(scale: Scale, size: Size) -> Group:
+  """An environment step with its update: SAC, PEBBLE, and PEBBLE without stored labels.
+
+  At the size that whole runs are put together for, the steps before learning too.
+  """
+  steps = scale.chunk_steps[size.name]
+
+  def make() -> list[Piece]:
+    learned, asked_anew = {'pebble': 'learn'}, {'pebble, fresh labels': 'learn'}
+    if size == scale.sizes[0]:
+      learned |= {'random actions': 'random', 'pebble explore': 'explore'}
+    return [
+      *workloads.iterations('sac', size, steps, {'sac step': 'learn'}),
+      *workloads.iterations('pebble', size, steps, learned),
+      *workloads.iterations('pebble', size, steps, asked_anew, FRESH),
+    ]
+
+  return Group('iterations', size, make, 60 if _large(size) else 10)
+
+
+def _bilevel(scale: Scale, size: Size) -> Group:
+  """MRN's event between two chunks, and an update to compare it with."""
+
+  def make() -> list[Piece]:
+    steps = workloads.bilevel_steps(size, scale.relabelled[0])
+    return [*steps, workloads.updates('sac', size, 1)]
+
+  return Group('bi-level steps', size, make, 16 if _large(size) else 8)
+
+
+def _reward(scale: Scale, size: Size) -> list[Group]:
+  """Passes of the reward's fit, and rewriting what transitions are paid."""
+  reward = reward_options(scale)
+
+  def fits() -> list[Piece]:
+    rows = 2 * SEGMENT_STEPS * reward.minibatch_size
+    return [
+      *(
+        workloads.reward_fit(reward, size, labels, SEGMENT_STEPS, passes)
+        for labels, passes in scale.labels.items()
+      ),
+      workloads.reward_products(reward, size, rows, trains=True),
+    ]
+
+  def relabelling() -> list[Piece]:
+    rows = workloads.replay_lib.CHUNK_ROWS
+    return [
+      *workloads.relabelling(reward, size, scale.relabelled),
+      workloads.reward_products(reward, size, rows, trains=False),
+    ]
+
+  return [
+    Group('reward fits', size, fits, 24),
+    Group('relabelling', size, relabelling, 16),
+  ]
+
+
+def _large(size: Size) -> bool:
+  return size.hidden_size >= 1024
 
 
 def reward_options(scale: Scale) -> RewardOptions:
@@ -195,7 +220,7 @@ def products_facts(scale: Scale) -> dict[str, Any]:
   """Which products belong to which part, how many times, and their operations."""
   reward, main = reward_options(scale), scale.sizes[0]
   flops = {
-    f'{size.name} products {agent}': update_products.count_flops(
+    f'{size.name} products {agent}': products.count_flops(
       workloads.passes_of(agent, size), size.batch_size
     )
     for size in scale.sizes
@@ -208,7 +233,7 @@ def products_facts(scale: Scale) -> dict[str, Any]:
     ('products of relabelling', False, chunk),
   ):
     passes = workloads.reward_passes(reward, main, trains)
-    flops[f'{main.name} {name}'] = update_products.count_flops(passes, rows)
+    flops[f'{main.name} {name}'] = products.count_flops(passes, rows)
     parts = (
       {f'pass over {n:,} labels': n / reward.minibatch_size for n in scale.labels}
       if trains
@@ -249,13 +274,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
   )
   add = parser.add_argument
   add('--only', default=','.join(PARTS), help='parts to measure, comma-separated')
-  add('--out', default='benchmarks/results/updates.json', help='raw samples')
+  command_line.add_out(parser, 'updates')
   add('--quick', action='store_true', help='sizes for tests: seconds, worthless')
   options = parser.parse_args(argv)
-  options.only = options.only.split(',')
-  for part in options.only:
-    if part not in PARTS:
-      parser.error(f'--only={part} is not one of {", ".join(PARTS)}.')
+  options.only = command_line.split(parser, 'only', options.only, PARTS)
+  whole = not options.quick and set(options.only) == set(PARTS)
+  options.out = command_line.out_path(options.out, 'updates', whole)
   return options
 
 
@@ -267,7 +291,7 @@ def main(argv: Sequence[str]) -> None:
   started = time.monotonic()
   results: dict[str, Any] = {
     **manifest.make(),
-    'load_average': os.getloadavg()[0],
+    'load_average': warn_of_load(),
     'sizes': {size.name: size.text for size in scale.sizes},
     'main_size': scale.sizes[0].name,
     'seeds': scale.seeds,
@@ -276,14 +300,6 @@ def main(argv: Sequence[str]) -> None:
     'plans': plans(),
     'groups': [],
   }
-  if results['load_average'] > 0.5:
-    print(
-      f'load average is {results["load_average"]:.1f}: something else runs here, and'
-      ' the numbers will show it.',
-      file=sys.stderr,
-    )
-  out = pathlib.Path(options.out)
-  out.parent.mkdir(parents=True, exist_ok=True)
   todo = groups(scale, options.only)
   progress = Progress([group.budget for group in todo])
   for group in todo:
@@ -292,9 +308,9 @@ def main(argv: Sequence[str]) -> None:
     facts = {'label': group.label, 'size': group.size.name}
     results['groups'].append({**facts, **samples._asdict()})
     results['minutes'] = round((time.monotonic() - started) / 60, 1)
-    out.write_text(json.dumps(results, indent=1) + '\n')
+    options.out.write_text(json.dumps(results, indent=1) + '\n')
   text = update_report.markdown(results)
-  out.with_suffix('.md').write_text(text)
+  options.out.with_suffix('.md').write_text(text)
   print(text)
 
 

@@ -47,7 +47,8 @@ def test_flops_agree_with_the_compiler():
 
   compiled = all_products.lower(weights, jnp.zeros((128, 24))).compile()
   # A product with one column on both sides counts as a multiplication there.
-  ours = products.count_flops(sizes, 128)
+  passes = [products.Pass(tuple(s), weights=True) for s in sizes]
+  ours = products.count_flops(passes, 128)
   np.testing.assert_allclose(ours, compiled.cost_analysis()['flops'], rtol=1e-3)
 
 
@@ -64,7 +65,9 @@ def test_every_step_of_the_loop_is_counted():
   options = PPOOptions(num_envs=4, rollout_steps=8, minibatch_size=16, hidden_size=4)
   loop = products.make_products(3, 2, options, gradient_steps=5)
   assert loop.gradient_steps == 5
-  assert loop.flops == products.count_flops(products.network_sizes(3, 2, options), 16)
+  sizes = products.network_sizes(3, 2, options)
+  passes = [products.Pass(tuple(s), weights=True) for s in sizes]
+  assert loop.flops == products.count_flops(passes, 16)
   grads = loop.run()
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 

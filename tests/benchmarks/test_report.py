@@ -112,3 +112,13 @@ def test_tables_say_what_was_reached():
   assert 'not measured: No module named x' in text
   assert 'timed calls: 1 (wanted: 0)' in text
   assert 'grew by 4 MiB' in text
+
+
+def test_a_baseline_that_died_is_compared_where_it_lived():
+  results = _results(
+    *(_sample('ppo', rate, n) for n, rate in enumerate((5000, 4000, 4500))),
+    _sample('brax PPO', 2500, 0),
+  )
+  text = report.markdown(results)
+  assert '| PPO / brax PPO | 2.00 | at least 1.4 | yes |' in text
+  assert '| brax PPO | 1 | ended after 1 round: No module named x |' in text

@@ -1,5 +1,11 @@
 """The benchmark of meshes: what a process of it measures, and its tables."""
 
+import json
+import os
+import sys
+import time
+
+import pytest
 import scaling
 import scaling_child
 
@@ -50,3 +56,35 @@ def test_tables_are_relative_to_the_first_row():
 
 def many(seconds, **facts):
   return {'kind': 'many', 'seconds': {'seed:1': seconds}, **facts}
+
+
+def test_who_waits_for_a_dead_process_is_ended_too():
+  waits = [sys.executable, '-c', 'import time; time.sleep(60)']
+  dies = [sys.executable, '-c', 'raise SystemExit("worn out")']
+  start = time.monotonic()
+  with pytest.raises(RuntimeError, match='worn out'):
+    scaling.run_together([waits, dies], dict(os.environ), timeout=50)
+  with pytest.raises(RuntimeError, match='Process 0 has not ended'):
+    scaling.run_together([waits], dict(os.environ), timeout=0.5)
+  assert time.monotonic() - start < 40
+  says = [sys.executable, '-c', 'print("x" * 200_000)']
+  (said,) = scaling.run_together([says], dict(os.environ), timeout=50)
+  assert len(said) == 200_000
+
+
+def test_what_was_measured_stays_where_the_rest_fails(tmp_path, monkeypatch):
+  def run(orders, **kwargs):
+    if len(orders) > 1:
+      raise RuntimeError('no second process')
+    return [{'env_steps': 1, 'seconds': {mesh: [1.0] for mesh in orders[0]['meshes']}}]
+
+  monkeypatch.setattr(scaling, '_run', run)
+  out = tmp_path / 'new' / 'raw.json'
+  with pytest.raises(RuntimeError, match='no second process'):
+    scaling.main(['--quick', f'--out={out}'])
+  assert len(json.loads(out.read_text())['records']) == 3
+
+
+def test_a_process_finds_what_its_parent_finds(monkeypatch):
+  monkeypatch.setenv('PYTHONPATH', 'somewhere')
+  assert scaling._environment(2)['PYTHONPATH'].endswith(f'{os.pathsep}somewhere')

@@ -2,6 +2,7 @@
 
 import json
 import time
+from types import MappingProxyType
 
 import cold_start
 import command_line
@@ -11,6 +12,7 @@ import measure
 import pytest
 import report
 import throughput
+import workers
 import workloads
 
 from rlfb_jax.bin import launch
@@ -50,6 +52,38 @@ def test_a_method_with_sessions_reaches_its_steady_state(tmp_path):
   assert plan['pretrain_chunks'] * plan['chunk_steps'] == 32
   assert len(results['memory_mib']) == 2
   assert '| RbRL-KL | sessions as measured |' in text
+
+
+class _Baseline:
+  """Lives for one round."""
+
+  facts = MappingProxyType({'env_steps': 10})
+
+  def __init__(self):
+    self.turns = 0
+
+  def iterate(self):
+    self.turns += 1
+    if self.turns > 1:
+      raise workers.WorkerFailed('worn out')
+    return 0.5
+
+  def close(self):
+    pass
+
+
+def test_a_baseline_that_dies_leaves_the_others_their_rounds(tmp_path, monkeypatch):
+  def start(bench, task):
+    bench.results['baselines']['brax PPO'] = dict(_Baseline.facts)
+    return {'brax PPO': _Baseline()}
+
+  monkeypatch.setattr(throughput, 'start_baselines', start)
+  flags = '--only=methods,baselines', '--methods=ppo', '--seeds=1'
+  results, text = _run(tmp_path, *flags)
+  rounds = [(c['name'], c['round']) for c in results['calls'] if 'round' in c]
+  assert rounds == [('ppo', 0), ('brax PPO', 0), ('ppo', 1)]
+  assert results['baselines']['brax PPO'] == {'env_steps': 10, 'failed': 'worn out'}
+  assert '| PPO / brax PPO |' in text
 
 
 def test_a_cold_start_is_taken_apart(tmp_path):

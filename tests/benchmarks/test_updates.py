@@ -6,25 +6,26 @@ import jax
 import jax.numpy as jnp
 import measure
 import numpy as np
+import products
 import pytest
 import taking_turns
 import update_products
 import update_report
 import update_workloads
 import updates
-from update_products import Pass
+from products import Pass
 
 from rlfb_jax.agents.off_policy import Transitions, update
 
 
 def test_flops_by_hand():
   # Layers 5x7 and 7x2 on 3 rows: 35 and 14 multiplications a row.
-  assert update_products.count_flops([Pass((5, 7, 2))], 3) == 2 * 3 * (35 + 14)
+  assert products.count_flops([Pass((5, 7, 2))], 3) == 2 * 3 * (35 + 14)
   trained = Pass((5, 7, 2), weights=True)
-  assert update_products.count_flops([trained], 3) == 2 * 3 * (2 * 35 + 3 * 14)
+  assert products.count_flops([trained], 3) == 2 * 3 * (2 * 35 + 3 * 14)
   # Backwards into 2 of 5 inputs: 7x2 back through the last layer, 2x7 in the first.
   through = Pass((5, 7, 2), inputs=2)
-  assert update_products.count_flops([through], 3) == 2 * 3 * (35 + 2 * 14 + 14)
+  assert products.count_flops([through], 3) == 2 * 3 * (35 + 2 * 14 + 14)
 
 
 def test_an_update_of_sac_by_hand():
@@ -36,7 +37,7 @@ def test_an_update_of_sac_by_hand():
   trained = 2 * 3 * 4 + 3 * 4 * 4
   wanted = 2 * 10 * (targets + critics + through + trained)
   passes = update_products.sac_update(3, 2, [4])
-  assert update_products.count_flops(passes, 10) == wanted
+  assert products.count_flops(passes, 10) == wanted
 
 
 @pytest.mark.parametrize('one', [Pass((5, 7, 7, 2)), Pass((5, 7, 7, 2), inputs=3)])
@@ -73,7 +74,7 @@ def test_the_count_is_what_the_compiler_makes_of_an_update(agent):
   batch = Transitions(obs, action, obs, flags, flags)
   state = jax.eval_shape(made.init, key)
   compiled = jax.jit(learn).lower(state, batch, rewards).compile()
-  ours = update_products.count_flops(update_workloads.passes_of(agent, size), rows)
+  ours = products.count_flops(update_workloads.passes_of(agent, size), rows)
   # The rest is activations and Adam.
   assert 1.0 < compiled.cost_analysis()['flops'] / ours < 1.1
 
@@ -125,6 +126,56 @@ def test_a_run_is_the_sum_of_its_parts():
   assert update_report.run_seconds(results) == {}
 
 
+def _at_reference_sizes(small, walker):
+  """What brax took, milliseconds."""
+  sizes = update_report.REFERENCE_SIZES
+  groups = [
+    {'size': size, 'seconds': {'brax sac': [ms / 1e3]}}
+    for size, ms in (('small', small), ('walker', walker))
+  ]
+  return {'sizes': dict(sizes), 'groups': groups}
+
+
+def test_reference_figures_say_how_fast_their_machine_was():
+  alike = update_report._reference(_at_reference_sizes(2.42, 82.0))
+  assert 'brax took 1.10 times (256x2, batch 256) and 1.00 times' in alike
+  assert 'not alike' not in alike
+  slower = update_report._reference(_at_reference_sizes(2.2, 205.0))
+  first = slower.splitlines()[0]
+  assert first.startswith('**The machines are not alike**: brax took 1.00 times')
+  assert '2.50 times (1024x2, batch 1024)' in first
+  results = _at_reference_sizes(2.2, 82.0)
+  del results['groups'][:]
+  assert 'brax was not measured here' in update_report._reference(results)
+  results['sizes']['walker'] = '16x2, batch 16'
+  assert update_report._reference(results) == ''
+
+
+def test_parts_are_measured_in_their_order():
+  found = updates.groups(updates.FULL, updates.PARTS)
+  labels = [(group.label, group.size.name, group.budget) for group in found]
+  assert labels == [
+    ('updates', 'walker', 24),
+    ('updates of many seeds', 'walker', 30),
+    ('iterations', 'walker', 60),
+    ('bi-level steps', 'walker', 16),
+    *(
+      (label, size, budget)
+      for size in ('metaworld', 'small')
+      for label, budget in (
+        ('updates', 12),
+        ('updates of many seeds', 20),
+        ('iterations', 10),
+        ('bi-level steps', 8),
+      )
+    ),
+    ('reward fits', 'walker', 24),
+    ('relabelling', 'walker', 16),
+  ]
+  only = updates.groups(updates.QUICK, ['reward'])
+  assert [group.budget for group in only] == pytest.approx([0.048, 0.032])
+
+
 def _quick(tmp_path, *flags):
   out = tmp_path / 'raw.json'
   updates.main(['--quick', f'--out={out}', *flags])
@@ -154,6 +205,9 @@ def test_updates_and_fits_leave_their_tables(tmp_path, capsys):
   for agent in ('sac, 2 seeds', 'brax sac'):
     assert f'| walker | 16x2, batch 16 | {agent} |' in text
   assert '| pass over 100 labels |' in text
+  # Sizes of tests stand beside no figures of others, nor under empty headings.
+  assert 'reference' not in text
+  assert "## MRN's bi-level step" not in text
   assert len(results['plans']['mrn']['outer']) == 179
 
 
