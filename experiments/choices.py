@@ -1,6 +1,7 @@
 """What the scripts' command lines share: lists of names, and numbers with a bound."""
 
 import argparse
+import pathlib
 from collections.abc import Iterable
 
 
@@ -31,3 +32,14 @@ def check_at_least(
   """Ends the program with one sentence where a number is too small."""
   if value < low:
     parser.error(f'--{flag}={value} must be at least {low}; try --{flag}={low}.')
+
+
+def check_empty(
+  parser: argparse.ArgumentParser, flag: str, folder: pathlib.Path
+) -> None:
+  """Ends the program with one sentence where a folder holds anything."""
+  if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    parser.error(
+      f'--{flag}={folder} must be an empty folder or a new one, for what is there would'
+      f' be taken for this run; try --{flag}={folder}-2.'
+    )

@@ -6,11 +6,13 @@ Each run trains on walker_walk (on MJX: cartpole_swingup), with checkpoints a se
 so apart. Its process is ended with SIGKILL at moments that take turns: anywhere, inside
 a save, and while people are asked and the reward is fitted. The next one goes on from
 what it finds. At the end every metric, every bit of the last checkpoint, the evaluation
-and the exported policy are compared with those of a run that went through.
+and the exported policy are compared with those of a run that went through. Exits with 1
+if anything differs, or a run was not killed at all.
 """
 
 import argparse
 import collections
+import itertools
 import json
 import pathlib
 import random
@@ -21,12 +23,13 @@ import tempfile
 import time
 from typing import NamedTuple
 
+import choices
 import numpy as np
 from orbax import checkpoint as ocp
 
 from rlfb_jax import methods
 from rlfb_jax.bin import launch
-from rlfb_jax.training import export, manifest
+from rlfb_jax.training import export, files, manifest
 from rlfb_jax.training.run import make_environment
 
 ROOT = pathlib.Path(__file__).resolve().parent
@@ -173,9 +176,10 @@ def live(folder, flags, mode, random, sessions):
       time.sleep(POLL)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    if process.returncode != -signal.SIGKILL:
-      assert process.returncode == 0, (folder.with_suffix('.log')).read_text()[-3000:]
+    if process.returncode == 0:
       return None
+    if process.returncode != -signal.SIGKILL:
+      raise RuntimeError(folder.with_suffix('.log').read_text()[-3000:])
   line = last_line(folder)
   complete, saving = saves(folder)
   newest = (
@@ -193,7 +197,12 @@ def live(folder, flags, mode, random, sessions):
 
 
 def torment(folder, flags, kills, seed=0):
-  """Runs to the end; at least the first `kills` processes are killed on the way."""
+  """Runs to the end through kills.
+
+  Returns:
+    The deaths after which the run went on: `kills` of them, fewer where the run came to
+    its end first.
+  """
   rng, sessions = random.Random(seed), session_steps(flags)
   modes = (ANYWHERE, SAVE, SESSION) if sessions else (ANYWHERE, SAVE)
   deaths = []
@@ -225,15 +234,21 @@ def arrays_of(folder, step):
 
 
 def differing_bits(a, b):
-  """Of two records of arrays."""
-  assert set(a) == set(b)
+  """Of two records of arrays; of what cannot be compared, all bits of the larger."""
   count = 0
-  for name in a:
-    x, y = (np.atleast_1d(np.asarray(r[name])) for r in (a, b))
-    assert (x.shape, x.dtype) == (y.shape, y.dtype), name
+  for name in {**a, **b}:
+    x, y = (np.asarray(r[name]) if name in r else None for r in (a, b))
+    if x is None or y is None or (x.shape, x.dtype) != (y.shape, y.dtype):
+      count += 8 * max(v.nbytes for v in (x, y) if v is not None)
+      continue
     x, y = (np.ascontiguousarray(v).reshape(-1).view(np.uint8) for v in (x, y))
     count += int(np.unpackbits(x ^ y).sum())
   return count
+
+
+def differing_lines(a, b):
+  """Of two lists of lines; what only the longer one has differs."""
+  return sum(x != y for x, y in itertools.zip_longest(a, b))
 
 
 def policy_of(folder):
@@ -249,26 +264,32 @@ def policy_of(folder):
 def compare(one, other):
   """How much two runs differ: lines, bits of the last state and of the policy."""
   a, b = lines_of(one), lines_of(other)
-  (last,) = {max(saves(f)[0]) for f in (one, other)}
+  states = [arrays_of(f, max(saves(f)[0])) for f in (one, other)]
   returns = [
     json.loads((f / 'report' / 'evaluation.json').read_text()) for f in (one, other)
   ]
   return {
     'lines': len(a),
-    'differing_lines': sum(x != y for x, y in zip(a, b, strict=True)),
-    'bits': 8 * sum(np.asarray(x).nbytes for x in arrays_of(one, last).values()),
-    'differing_bits': differing_bits(*(arrays_of(f, last) for f in (one, other))),
+    'differing_lines': differing_lines(a, b),
+    'bits': 8 * sum(np.asarray(x).nbytes for x in states[0].values()),
+    'differing_bits': differing_bits(*states),
     'differing_bits_of_the_policy': differing_bits(policy_of(one), policy_of(other)),
     'evaluations_differ': returns[0] != returns[1],
   }
+
+
+def failed(run):
+  """Whether a run differs from the quiet one, or shows nothing: it was not killed."""
+  names = 'differing_lines', 'differing_bits', 'differing_bits_of_the_policy'
+  return not run['kills'] or any(run[n] for n in (*names, 'evaluations_differ'))
 
 
 def summary(name, run):
   """A row of the table."""
   deaths = [Kill(**kill) for kill in run['kills']]
   where = collections.Counter(death.where for death in deaths)
-  redone = [death.line - death.resumed for death in deaths]
-  lost = [death.saved - death.resumed for death in deaths]
+  redone = [death.line - death.resumed for death in deaths] or [0]
+  lost = [death.saved - death.resumed for death in deaths] or [0]
   return (
     f'| {name} | {len(deaths)} | '
     + ', '.join(f'{count} {place}' for place, count in where.most_common())
@@ -285,36 +306,58 @@ HEADER = (
 )
 
 
-def main(argv):
+def parse(argv):
+  """The command line; ends with a sentence where it is wrong."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--kills', type=int, default=20)
-  parser.add_argument('--methods', default=','.join(FLAGS))
-  parser.add_argument('--out', type=pathlib.Path)
+  parser.add_argument('--kills', type=int, default=20, help='of each run')
+  parser.add_argument('--methods', default=','.join(FLAGS), help='comma-separated')
+  parser.add_argument('--out', type=pathlib.Path, help='empty folder for the runs')
   parser.add_argument(
     '--write', action='store_true', help='keep the results, beside those of other runs'
   )
   args = parser.parse_args(argv)
-  out = args.out or pathlib.Path(tempfile.mkdtemp(prefix='kill_runs-'))
-  runs = json.loads(RESULTS.read_text()) if args.write and RESULTS.exists() else {}
-  for method in args.methods.split(','):
-    flags = (*COMMON, *FLAGS[method])
-    quiet, killed = out / f'{method}-quiet', out / f'{method}-killed'
-    out.mkdir(parents=True, exist_ok=True)
-    subprocess.run(command(quiet, flags), check=True)
-    deaths = torment(killed, flags, args.kills)
-    runs[method] = {
-      'manifest': manifest.make(),
-      'flags': flags,
-      'kills': [death._asdict() for death in deaths],
-      **compare(quiet, killed),
-    }
+  choices.check_at_least(parser, 'kills', args.kills, 1)
+  args.methods = choices.split(parser, 'methods', args.methods, FLAGS)
+  if args.out is None:
+    args.out = pathlib.Path(tempfile.mkdtemp(prefix='kill_runs-'))
+  choices.check_empty(parser, 'out', args.out)
+  return args
+
+
+def kill(method, out, kills):
+  """One run in peace and one through kills, and how they differ."""
+  flags = (*COMMON, *FLAGS[method])
+  quiet, killed = out / f'{method}-quiet', out / f'{method}-killed'
+  subprocess.run(command(quiet, flags), check=True)
+  deaths = torment(killed, flags, kills)
+  return {
+    'manifest': manifest.make(),
+    'flags': flags,
+    'kills': [death._asdict() for death in deaths],
+    **compare(quiet, killed),
+  }
+
+
+def table_of(runs):
+  return '\n'.join([HEADER, *(summary(n, runs[n]) for n in FLAGS if n in runs)])
+
+
+def main(argv):
+  args = parse(argv)
+  args.out.mkdir(parents=True, exist_ok=True)
+  runs = {}
+  for method in args.methods:
+    runs[method] = kill(method, args.out, args.kills)
     print(summary(method, runs[method]), flush=True)
-    table = '\n'.join([HEADER, *(summary(n, runs[n]) for n in FLAGS if n in runs)])
     if args.write:
-      RESULTS.write_text(json.dumps(runs, indent=1) + '\n')
-      RESULTS.with_suffix('.md').write_text(table + '\n')
-  print(table)
+      kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+      kept[method] = runs[method]
+      files.replace(RESULTS, (json.dumps(kept, indent=1) + '\n').encode())
+      text = table_of(kept) + '\n'
+      files.replace(RESULTS.with_suffix('.md'), text.encode())
+  print(table_of(runs))
+  return int(any(failed(run) for run in runs.values()))
 
 
 if __name__ == '__main__':
-  main(sys.argv[1:])
+  sys.exit(main(sys.argv[1:]))

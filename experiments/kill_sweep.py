@@ -6,10 +6,11 @@ Starts a tiny sweep (PPO and RbRL-KL on a probe world with two sizes of networks
 step sizes and two seeds in each program), ends it with SIGKILL at random moments, lets
 two shards at once go on, kills one of them too, and finishes with a plain second start.
 Then compares every metric, evaluation and exported policy with those of an undisturbed
-sweep.
+sweep. Exits with 1 if anything differs, a kill came too late, or a sweep failed.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -19,11 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import NamedTuple
 
+import choices
 import jax
 import numpy as np
 
-from rlfb_jax.training import export, metrics
+from rlfb_jax.training import export, files, manifest, metrics
 
 ROOT = pathlib.Path(__file__).resolve().parent
 CLOCKS = ('wall_seconds', 'steps_per_second')
@@ -86,7 +89,8 @@ def kill_when(process, out, lines, *, job_too, limit=600.0):
     time.sleep(0.01)
   killed = process.poll() is None
   for pid in jobs_of(process) if job_too else ():
-    os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # It has just ended.
+      os.kill(pid, signal.SIGKILL)
   process.send_signal(signal.SIGKILL)
   process.communicate()
   return killed
@@ -95,7 +99,10 @@ def kill_when(process, out, lines, *, job_too, limit=600.0):
 def jobs_of(process):
   """Numbers of the processes that a sweep has started."""
   path = pathlib.Path(f'/proc/{process.pid}/task/{process.pid}/children')
-  return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+  try:
+    return [int(pid) for pid in path.read_text().split()]
+  except OSError:  # The sweep itself has just ended.
+    return []
 
 
 def wait_for_orphans(out, limit=120.0):
@@ -119,7 +126,8 @@ def differing(a, b):
     if json.loads((a / path).read_text()) != json.loads((b / path).read_text()):
       names.add(path)
   ours, theirs = (jax.tree.leaves(export.load_policy(f).params()) for f in (a, b))
-  if not all(np.array_equal(x, y) for x, y in zip(ours, theirs, strict=True)):
+  same = len(ours) == len(theirs)
+  if not same or not all(map(np.array_equal, ours, theirs)):
     names.add('policy')
   return sorted(names)
 
@@ -128,9 +136,25 @@ def _numbers(array):
   return np.issubdtype(array.dtype, np.floating)
 
 
+class Story(NamedTuple):
+  """What became of the disturbed sweep.
+
+  Attributes:
+    lines: about each start.
+    kills: that fell while the sweep ran.
+    planned: kills that were to fall.
+    codes: exit code of each start that nobody killed, by its name.
+  """
+
+  lines: list[str]
+  kills: int
+  planned: int
+  codes: dict[str, int]
+
+
 def disturb(out, kills, rng):
-  """Runs the sweep to its end through kills; a line about each start."""
-  story = []
+  """Runs the sweep to its end through kills."""
+  story, fallen = [], 0
 
   def tell(text):
     story.append(text)
@@ -141,6 +165,7 @@ def disturb(out, kills, rng):
     at = lines_written(out)
     job_too = number % 2 == 0
     killed = kill_when(start(out), out, lines, job_too=job_too)
+    fallen += killed
     what = 'SIGKILL' if killed else 'ended before its kill'
     what += f' at line {lines_written(out)}' + (', its job too' if job_too else '')
     wait_for_orphans(out)
@@ -148,42 +173,96 @@ def disturb(out, kills, rng):
   at = lines_written(out)
   shards = [start(out, f'--shard={i}/2') for i in range(2)]
   killed = kill_when(shards[0], out, 20, job_too=True)
-  said = shards[1].communicate()[1].strip().splitlines()[-1]
+  fallen += killed
+  said = _last(shards[1].communicate()[1])
+  codes = {'shard 1': shards[1].returncode}
   wait_for_orphans(out)
   what = 'got SIGKILL with its job' if killed else 'ended before its kill'
   tell(f'two shards at once: went on at line {at}; shard 0 {what}; shard 1: "{said}"')
-  code, said = _run(out)
-  tell(f'last start: "{said}", exit code {code}')
-  code, said = _run(out)
-  tell(f'once more: "{said}", exit code {code}')
-  return story
+  for name in ('last start', 'once more'):
+    codes[name], said = _run(out)
+    tell(f'{name}: "{said}", exit code {codes[name]}')
+  return Story(story, fallen, kills + 1, codes)
 
 
 def _run(out, *more):
   done = subprocess.run(
     command(out, *more), stderr=subprocess.PIPE, text=True, check=False
   )
-  return done.returncode, done.stderr.strip().splitlines()[-1]
+  return done.returncode, _last(done.stderr)
+
+
+def _last(text):
+  return (text.strip().splitlines() or ['nothing'])[-1]
 
 
 def compare(undisturbed, disturbed):
   """A table row a job: claims taken on it, lines, what differs."""
+  here, there = (
+    {path.parent.name for path in folder.glob('*/job.json')}
+    for folder in (undisturbed, disturbed)
+  )
   rows = []
-  for path in sorted(p.parent for p in undisturbed.glob('*/job.json')):
-    other = disturbed / path.name
+  for name in sorted(here | there):
+    path, other = undisturbed / name, disturbed / name
+    if name not in here & there:
+      which = 'undisturbed' if name in here else 'disturbed'
+      rows.append((name, 0, 0, [f'only in the {which} sweep']))
+      continue
     starts = len(list((other / 'locks').iterdir()))
     lines = (path / 'metrics.jsonl').read_bytes().count(b'\n')
-    rows.append((path.name, starts, lines, differing(path, other)))
+    rows.append((name, starts, lines, differing(path, other)))
   return rows
 
 
-def main(argv=None):
-  parser = argparse.ArgumentParser(description=__doc__)
+def problems(rows, story):
+  """A sentence for each reason why nothing was shown, or the opposite."""
+  found = []
+  if not rows:
+    found.append('There is no job.')
+  if any(names for *_, names in rows):
+    found.append('Something differs.')
+  if story.kills < story.planned:
+    found.append(f'Only {story.kills} of {story.planned} kills came before the end.')
+  found += [f'{n} ended with code {c}.' for n, c in story.codes.items() if c]
+  return found
+
+
+def parse(argv):
+  """The command line; ends with a sentence where it is wrong."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--kills', type=int, default=2)
   parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--out', help='where both sweeps are left')
+  parser.add_argument('--out', help='empty folder where both sweeps are left')
   parser.add_argument('--write', action='store_true', help='results/kill_sweep.md')
   args = parser.parse_args(argv)
+  choices.check_at_least(parser, 'kills', args.kills, 1)
+  if args.out:
+    choices.check_empty(parser, 'out', pathlib.Path(args.out))
+  return args
+
+
+def markdown(made, story, table):
+  """What is kept.
+
+  Args:
+    made: manifest of this process.
+    story: of the disturbed sweep.
+    table: lines.
+  """
+  revision = (made['git'] or {}).get('revision', 'unknown')
+  versions = ', '.join(f'{n} {v}' for n, v in made['versions'].items() if v)
+  said = f'`python {" ".join(made["command"])}`, {made["started"]}, revision {revision}'
+  said += ' with changes' if (made['git'] or {}).get('changed') else ''
+  lines = ['# A sweep that is killed', '', f'{said}. {versions}.', '']
+  return '\n'.join([*lines, *(f'- {line}' for line in story.lines), '', *table, ''])
+
+
+def main(argv=None):
+  argv = sys.argv[1:] if argv is None else argv
+  args = parse(argv)
   with tempfile.TemporaryDirectory() as scratch:
     root = pathlib.Path(args.out or scratch)
     undisturbed, disturbed = root / 'undisturbed', root / 'disturbed'
@@ -191,17 +270,19 @@ def main(argv=None):
     print(f'undisturbed: "{said}", exit code {code}', flush=True)
     story = disturb(disturbed, args.kills, random.Random(args.seed))
     rows = compare(undisturbed, disturbed)
+  story.codes['undisturbed'] = code
   table = ['| job | starts | lines | what differs |', '|---|---|---|---|']
   table += [
     f'| {name} | {starts} | {lines} | {", ".join(names) or "nothing"} |'
     for name, starts, lines, names in rows
   ]
-  print('\n'.join(table))
+  found = problems(rows, story)
+  print('\n'.join([*table, *found]))
   if args.write:
-    text = ['# A sweep that is killed', '', '`experiments/kill_sweep.py --write`', '']
-    text += [*(f'- {line}' for line in story), '', *table, '']
-    (ROOT / 'results' / 'kill_sweep.md').write_text('\n'.join(text))
-  return any(names for *_, names in rows)
+    made = manifest.make(['experiments/kill_sweep.py', *argv])
+    text = markdown(made, story, [*table, *(['', *found] if found else [])])
+    files.replace(ROOT / 'results' / 'kill_sweep.md', text.encode())
+  return int(bool(found))
 
 
 if __name__ == '__main__':
