@@ -22,7 +22,6 @@ import tempfile
 import time
 from typing import NamedTuple
 
-import choices
 import jax
 import numpy as np
 
@@ -230,6 +229,8 @@ def problems(rows, story):
 
 def parse(argv):
   """The command line; ends with a sentence where it is wrong."""
+  import choices  # Beside the script; tests import this file as part of a package.
+
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
