@@ -1,0 +1,81 @@
+"""The demo refuses before it trains, and ends in a sentence."""
+
+import json
+import sys
+
+import demo
+import numpy as np
+import pytest
+import running
+
+from rlfb_jax.bin import launch
+from rlfb_jax.training import run_dir
+from rlfb_jax.training.signals import Stopped
+
+
+@pytest.fixture
+def untrained(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(demo, 'train_run', lambda *begun: pytest.fail('it trains'))
+  return tmp_path
+
+
+@pytest.mark.parametrize(
+  ('argv', 'said'),
+  [
+    (['--method=ppo'], '--method is set by the demo'),
+    (['--run_dir=here'], '--run_dir is set by the demo'),
+    (['--eval_episodes=0'], '--eval_episodes=0 must be at least 1'),
+    (['--task=probe_observed'], '--task=probe_observed has no body to film'),
+    (['--task=walker_wlk'], 'did you mean walker_walk?'),
+    (['--num_seed=2'], 'did you mean --num_seeds?'),
+  ],
+)
+def test_what_would_fail_after_training_is_refused_before(
+  argv, said, untrained, capsys
+):
+  with pytest.raises(SystemExit) as ended:
+    demo.main(argv)
+  assert ended.value.code == 1
+  error = capsys.readouterr().err
+  assert said in error
+  assert error.count('\n') == 1
+  assert not list(untrained.iterdir())
+
+
+def test_curves_that_cannot_be_drawn_are_said_before(untrained, monkeypatch, capsys):
+  monkeypatch.setitem(sys.modules, 'matplotlib', None)
+  with pytest.raises(SystemExit):
+    demo.main([])
+  assert "try pip install 'rlfb-jax[report]'" in capsys.readouterr().err
+
+
+def test_help_lists_all_flags_and_runs_nothing(untrained, capsys):
+  demo.main(['--help'])
+  said = capsys.readouterr().out
+  assert said.startswith('The main job in one command')
+  assert '--num_seeds=' in said
+
+
+def test_a_stop_is_a_sentence_and_the_signals_code(tmp_path, capsys):
+  run = run_dir.RunDir(tmp_path / 'mine')
+  with pytest.raises(SystemExit) as ended, running.said('demo', run):
+    raise Stopped(2, env_steps=4000)
+  assert ended.value.code == 130
+  assert 'goes on from step 4,000' in capsys.readouterr().err
+
+
+def test_the_end_of_pre_training_is_the_last_line_before_the_first_session(tmp_path):
+  flags = ['--preset=demo', '--feedback_pretrain_steps=8000', '--tensorboard=false']
+  begun = launch.begin([*flags, f'--run_dir={tmp_path / "run"}'])
+  asked = demo.first_session(begun)
+  assert asked >= 8000
+  lines = [(asked - 4000, [1.0, 2.0]), (asked, [3.0, 4.0]), (asked + 4000, [9.0, 9.0])]
+  text = ''.join(
+    json.dumps({'env_steps': steps, 'episode_return': values}) + '\n'
+    for steps, values in lines
+  )
+  begun.run.metrics.write_text(text)
+  np.testing.assert_array_equal(demo.before_ratings(begun), [3.0, 4.0])
+  begun.run.metrics.write_text(text.splitlines()[-1] + '\n')
+  assert demo.before_ratings(begun) is None
