@@ -16,11 +16,17 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-import rlfb_jax
-from rlfb_jax.reward.meta_options import MetaOptions
-from rlfb_jax.training import manifest, metrics
+import choices
+import running
 
-RESULTS = pathlib.Path(__file__).parent / 'results' / 'outer_step.json'
+from rlfb_jax.reward.meta_options import MetaOptions
+from rlfb_jax.training import files, manifest, metrics
+
+PROGRAM = 'outer_step'
+HERE = pathlib.Path(__file__).parent
+RESULTS = HERE / 'results' / 'outer_step.json'
+LOCK = HERE.parent / 'runs' / 'outer_step.lock'
+PATIENCE = 60.0  # Seconds to wait for another process that saves.
 FLAGS = (
   '--preset=fast_replay',
   '--method=mrn',
@@ -52,7 +58,7 @@ WATCHED = (
 
 def run(arm: str, folder: pathlib.Path) -> dict[str, Any]:
   """Trains one arm and reads what its outer steps did."""
-  rlfb_jax.train([*FLAGS, *ARMS[arm], f'--run_dir={folder / arm}'])
+  running.train(PROGRAM, [*FLAGS, *ARMS[arm], f'--run_dir={folder / arm}'])
   return read(folder / arm)
 
 
@@ -93,20 +99,27 @@ def main(argv: Sequence[str]) -> None:
   """Runs the arms that were asked for, and describes all that there are."""
   parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
   parser.add_argument('--arms', default=','.join(ARMS), help='comma-separated')
-  chosen = parser.parse_args(argv).arms.split(',')
+  chosen = choices.split(parser, 'arms', parser.parse_args(argv).arms, ARMS)
   with tempfile.TemporaryDirectory() as folder:
-    found = {arm: run(arm, pathlib.Path(folder)) for arm in chosen}
-  save(found)
-
-
-def save(found: dict[str, Any]) -> None:
-  """Writes the results beside those of other arms, and prints a line an arm."""
-  arms = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-  made = manifest.make()
-  arms |= {arm: {'manifest': made, **result} for arm, result in found.items()}
-  RESULTS.write_text(json.dumps(arms) + '\n')
+    for arm in chosen:
+      arms = save(arm, run(arm, pathlib.Path(folder)))
   for arm in (arm for arm in ARMS if arm in arms):
     print(describe(arm, arms[arm]['outer_steps']))
+
+
+def save(arm: str, result: dict[str, Any]) -> dict[str, Any]:
+  """Writes an arm's result beside those of others, and returns all."""
+  LOCK.parent.mkdir(parents=True, exist_ok=True)
+  with files.locked(LOCK, PATIENCE) as free:
+    if not free:
+      raise SystemExit(
+        f'another process has been saving {RESULTS.name} for {PATIENCE:.0f} s;'
+        f' start --arms={arm} again when it has ended.'
+      )
+    arms = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    arms[arm] = {'manifest': manifest.make(), **result}
+    files.replace(RESULTS, (json.dumps(arms) + '\n').encode())
+  return arms
 
 
 if __name__ == '__main__':

@@ -21,12 +21,14 @@ from typing import Any
 
 os.environ.setdefault('MUJOCO_GL', 'disable')  # dm_control looks for a screen else.
 
+import choices
 import jax
 import mujoco
 import numpy as np
 from dm_control import suite
 
 from rlfb_jax import envs, load_policy
+from rlfb_jax.bin import flags
 from rlfb_jax.core.xla_flags import avoid_cpu_deadlock
 from rlfb_jax.training import manifest
 from rlfb_jax.training.export import Policy
@@ -123,18 +125,49 @@ def differences(
   }
 
 
-def main(argv: Sequence[str]) -> None:
-  """Compares, prints a line a policy, and saves."""
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+  """The command line; ends with a sentence where it is wrong."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--policies', required=True, help='run folders, comma-separated')
   parser.add_argument('--episodes', type=int, default=4)
   parser.add_argument('--mjx_states', type=int, default=128)
   parser.add_argument('--out', default=str(RESULTS / 'trained_parity.json'))
   options = parser.parse_args(argv)
-  avoid_cpu_deadlock()  # Before JAX starts: MJX comes second.
-  rows = []
-  for path in options.policies.split(','):
+  options.policies = choices.split(parser, 'policies', options.policies, ())
+  choices.check_at_least(parser, 'episodes', options.episodes, 1)
+  choices.check_at_least(parser, 'mjx_states', options.mjx_states, 1)
+  return options
+
+
+def read_policies(paths: Sequence[str]) -> list[Policy]:
+  """The policies of runs, all before the first is compared.
+
+  Raises:
+    ValueError: in one sentence, if there is none or dm_control has not its task.
+  """
+  policies = []
+  for path in paths:
     policy = load_policy(path)
+    if policy.task not in envs.task_names():
+      known = ', '.join(envs.task_names())
+      raise ValueError(
+        f'--policies={path} is of {policy.task}, which dm_control does not have; try'
+        f' one of {known}.'
+      )
+    policies.append(policy)
+  return policies
+
+
+def main(argv: Sequence[str]) -> None:
+  """Compares, prints a line a policy, and saves."""
+  options = parse(argv)
+  avoid_cpu_deadlock()  # Before JAX starts: MJX comes second.
+  with flags.usage_errors('trained_parity'):
+    policies = read_policies(options.policies)
+  out = pathlib.Path(options.out)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  rows = []
+  for policy in policies:
     episodes = [episode(policy, i) for i in range(options.episodes)]
     row = {
       'task': policy.task,
@@ -145,7 +178,7 @@ def main(argv: Sequence[str]) -> None:
     print(json.dumps(row), flush=True)
     rows.append(row)
   record = {'manifest': manifest.make(), 'rows': rows}
-  pathlib.Path(options.out).write_text(json.dumps(record, indent=1) + '\n')
+  out.write_text(json.dumps(record, indent=1) + '\n')
 
 
 if __name__ == '__main__':
