@@ -1,6 +1,6 @@
 """A sweep that is killed again and again, against one that is not, bit by bit.
 
-python experiments/kill_sweep.py [--kills=2] [--out=FOLDER]
+python experiments/kill_sweep.py [--kills=2] [--env_steps=19200] [--out=FOLDER]
 
 Starts a tiny sweep (PPO and RbRL-KL on a probe world with two sizes of networks, two
 step sizes and two seeds in each program), ends it with SIGKILL at random moments, lets
@@ -35,7 +35,6 @@ SWEEP = (
   '--grid=ppo_hidden_size=8,16',
   '--seeds=2',
   '--task=probe_choice',
-  '--total_env_steps=19200',
   '--ppo_num_envs=8',
   '--ppo_rollout_steps=20',
   '--ppo_minibatch_size=40',
@@ -60,13 +59,20 @@ SWEEP = (
 )
 
 
-def command(out, *more):
-  return [sys.executable, '-m', 'rlfb_jax.bin.sweep', f'--out={out}', *SWEEP, *more]
+CHUNK = 160  # Environment steps a line of metrics.
 
 
-def start(out, *more):
+def command(out, env_steps, *more):
+  flags = (*SWEEP, f'--total_env_steps={env_steps}', *more)
+  return [sys.executable, '-m', 'rlfb_jax.bin.sweep', f'--out={out}', *flags]
+
+
+def start(out, env_steps, *more):
   return subprocess.Popen(
-    command(out, *more), stderr=subprocess.PIPE, text=True, start_new_session=True
+    command(out, env_steps, *more),
+    stderr=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
   )
 
 
@@ -151,8 +157,16 @@ class Story(NamedTuple):
   codes: dict[str, int]
 
 
-def disturb(out, kills, rng):
-  """Runs the sweep to its end through kills."""
+def disturb(out, env_steps, kills, whole, rng):
+  """Runs the sweep to its end through kills.
+
+  Args:
+    out: its folder.
+    env_steps: of each run.
+    kills: of whole sweeps, before that of one of two shards.
+    whole: lines of metrics of the finished sweep.
+    rng: when kills come.
+  """
   story, fallen = [], 0
 
   def tell(text):
@@ -160,18 +174,18 @@ def disturb(out, kills, rng):
     print(text, flush=True)
 
   for number in range(kills):
-    lines = rng.randint(20, 150)
+    lines = rng.randint(whole // 24, whole // 3)
     at = lines_written(out)
     job_too = number % 2 == 0
-    killed = kill_when(start(out), out, lines, job_too=job_too)
+    killed = kill_when(start(out, env_steps), out, lines, job_too=job_too)
     fallen += killed
     what = 'SIGKILL' if killed else 'ended before its kill'
     what += f' at line {lines_written(out)}' + (', its job too' if job_too else '')
     wait_for_orphans(out)
     tell(f'start {number + 1}: went on at line {at}, {what}')
   at = lines_written(out)
-  shards = [start(out, f'--shard={i}/2') for i in range(2)]
-  killed = kill_when(shards[0], out, 20, job_too=True)
+  shards = [start(out, env_steps, f'--shard={i}/2') for i in range(2)]
+  killed = kill_when(shards[0], out, whole // 24, job_too=True)
   fallen += killed
   said = _last(shards[1].communicate()[1])
   codes = {'shard 1': shards[1].returncode}
@@ -179,14 +193,14 @@ def disturb(out, kills, rng):
   what = 'got SIGKILL with its job' if killed else 'ended before its kill'
   tell(f'two shards at once: went on at line {at}; shard 0 {what}; shard 1: "{said}"')
   for name in ('last start', 'once more'):
-    codes[name], said = _run(out)
+    codes[name], said = _run(out, env_steps)
     tell(f'{name}: "{said}", exit code {codes[name]}')
   return Story(story, fallen, kills + 1, codes)
 
 
-def _run(out, *more):
+def _run(out, env_steps):
   done = subprocess.run(
-    command(out, *more), stderr=subprocess.PIPE, text=True, check=False
+    command(out, env_steps), stderr=subprocess.PIPE, text=True, check=False
   )
   return done.returncode, _last(done.stderr)
 
@@ -235,11 +249,13 @@ def parse(argv):
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('--kills', type=int, default=2)
-  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--env_steps', type=int, default=19_200, help='of each run')
+  parser.add_argument('--seed', type=int, default=0, help='of the moments of kills')
   parser.add_argument('--out', help='empty folder where both sweeps are left')
   parser.add_argument('--write', action='store_true', help='results/kill_sweep.md')
   args = parser.parse_args(argv)
   choices.check_at_least(parser, 'kills', args.kills, 1)
+  choices.check_at_least(parser, 'env_steps', args.env_steps, 24 * CHUNK)
   if args.out:
     choices.check_empty(parser, 'out', pathlib.Path(args.out))
   return args
@@ -267,9 +283,10 @@ def main(argv=None):
   with tempfile.TemporaryDirectory() as scratch:
     root = pathlib.Path(args.out or scratch)
     undisturbed, disturbed = root / 'undisturbed', root / 'disturbed'
-    code, said = _run(undisturbed)
+    code, said = _run(undisturbed, args.env_steps)
     print(f'undisturbed: "{said}", exit code {code}', flush=True)
-    story = disturb(disturbed, args.kills, random.Random(args.seed))
+    whole, rng = lines_written(undisturbed), random.Random(args.seed)
+    story = disturb(disturbed, args.env_steps, args.kills, whole, rng)
     rows = compare(undisturbed, disturbed)
   story.codes['undisturbed'] = code
   table = ['| job | starts | lines | what differs |', '|---|---|---|---|']

@@ -15,6 +15,9 @@ import numpy as np
 from rlfb_jax.methods.config import Config, RunOptions
 from rlfb_jax.training import metrics, returns, run_dir
 
+# What a sweep says of a job, in the run's folder; see `sweeps/folder.py`.
+_JOB = 'job.json'
+
 
 @dataclasses.dataclass(frozen=True)
 class Record:
@@ -22,7 +25,7 @@ class Record:
 
   Attributes:
     source: folder or file, as the user would name it.
-    name: what its maker called it, or ''.
+    name: what its maker called it, such as the arm of a sweep, or ''.
     task: environment.
     flags: flag -> value, as text.
     seeds: number of each seed, [S].
@@ -97,7 +100,7 @@ def _sources(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def _not_started(path: pathlib.Path) -> list[str]:
   """A sentence for each job of a sweep that no machine has taken up."""
-  jobs = sorted(found.parent for found in path.rglob('job.json'))
+  jobs = sorted(found.parent for found in path.rglob(_JOB))
   return [
     f'{job.name} of {job.parent.name} has not been started.'
     for job in jobs
@@ -137,13 +140,14 @@ def read_run(root: pathlib.Path) -> list[Record]:
     evaluation, success = _evaluation(run, flags, len(rows))
   except ValueError as error:
     problems.append(f'The evaluation of {root.name} is left out: {error}')
+  arms = _arms(root, len(rows))
   records = []
   for own in dict.fromkeys(tuple(sorted(_texts(row.flags).items())) for row in rows):
     chosen = [i for i, r in enumerate(rows) if _texts(r.flags) == dict(own)]
     records.append(
       Record(
         source=root.name,
-        name='',
+        name=arms[chosen[0]],
         task=(flags | dict(own)).get('task', ''),
         flags=flags | dict(own),
         seeds=tuple(rows[i].seed for i in chosen),
@@ -160,6 +164,17 @@ def read_run(root: pathlib.Path) -> list[Record]:
       )
     )
   return records
+
+
+def _arms(root: pathlib.Path, num_rows: int) -> list[str]:
+  """Name of each row's arm in the sweep that it is of; '' where it has none."""
+  nameless = [''] * num_rows
+  try:
+    rows = json.loads((root / _JOB).read_text(encoding='utf-8'))['rows']
+    names = [str(row.get('arm', '')) for row in rows]
+  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    return nameless
+  return names if len(names) == num_rows else nameless
 
 
 def _length(flags: Mapping[str, str]) -> int | None:

@@ -1,7 +1,7 @@
 """A job's folder: what it is, how far it is, and why it failed.
 
 It is a run's folder (`training/run_dir.py`) with these beside:
-job.json   command line and rows
+job.json   command line and rows, each with the name of its arm, for reports
 locks/     who works on it
 log.txt    what the job printed
 error.txt  why it failed, until it succeeds
@@ -82,7 +82,10 @@ class JobFolder(NamedTuple):
     self.root.mkdir(parents=True, exist_ok=True)
     record = {
       'arguments': list(job.arguments),
-      'rows': [{'seed': row.seed, 'flags': dict(row.flags)} for row in job.rows],
+      'rows': [
+        {'seed': row.seed, 'flags': dict(row.flags), 'arm': arm}
+        for row, arm in zip(job.rows, job.arms, strict=True)
+      ],
     }
     # Another start may be writing the same at this moment.
     new = self.order.with_name(f'{self.order.name}.{os.getpid()}.{platform.node()}')

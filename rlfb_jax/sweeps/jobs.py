@@ -28,7 +28,7 @@ class Job(NamedTuple):
     rows: seed of each run, and its flags where the runs differ, as numbers.
     config: of the first run, with the number of runs as `num_seeds`.
     memory: bytes that it takes, see `methods.memory_needed`.
-    arm: name of the arm, '' where the runs are of several or there are none.
+    arms: name of each run's arm, '' where it has none.
   """
 
   name: str
@@ -36,7 +36,7 @@ class Job(NamedTuple):
   rows: tuple[Row, ...]
   config: Config
   memory: int
-  arm: str
+  arms: tuple[str, ...]
 
 
 class _Member(NamedTuple):
@@ -101,7 +101,10 @@ def plan(
   def begun(folder: Held) -> Job:
     job = job_of([wanted[run] for run in folder.runs if run in wanted])
     config = _with_rows(job.config, len(folder.rows), job.config.run.seed)
-    return job._replace(name=folder.name, rows=folder.rows, config=config)
+    arms = tuple(
+      wanted[run].member.cell.arm if run in wanted else '' for run in folder.runs
+    )
+    return job._replace(name=folder.name, rows=folder.rows, config=config, arms=arms)
 
   def fits(folder: Held) -> bool:
     num_rows = len(folder.rows)
@@ -223,15 +226,15 @@ def _job(sweep: Sweep, runs: Sequence[_Planned], env: Environment) -> Job:
     for member, run in runs
   )
   config = _with_rows(first.config, len(rows), rows[0].seed)
-  arms = {member.cell.arm for member, _ in runs}
-  arm = arms.pop() if len(arms) == 1 else ''
+  arms = tuple(member.cell.arm for member, _ in runs)
+  shared = arms[0] if len(set(arms)) == 1 else ''
   return Job(
-    name=_name(first, arm, differing, rows),
+    name=_name(first, shared, differing, rows),
     arguments=tuple(sweep.arguments(first.cell)),
     rows=rows,
     config=config,
     memory=methods.memory_needed(config, env).total,
-    arm=arm,
+    arms=arms,
   )
 
 

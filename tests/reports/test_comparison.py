@@ -91,6 +91,30 @@ def test_rows_with_flags_of_their_own_are_arms_of_their_own(tmp_path):
   }
 
 
+def test_arms_of_a_sweep_bear_the_names_that_they_were_given(tmp_path):
+  flags = [{'kl_beta': 0.1}] * 2 + [{'kl_beta': 0.3}] * 2
+  root = write_run(tmp_path / 'a', seeds=(0, 1, 0, 1), row_flags=flags)
+  names = ['weak', 'weak', 'strong', 'strong']
+  rows = [{'seed': 0, 'flags': f, 'arm': n} for f, n in zip(flags, names, strict=True)]
+  write_run(tmp_path / 'b', seeds=(0, 1), method='ppo')
+  order = root / 'job.json'
+
+  def arms():
+    return set(compare(tmp_path).arms)
+
+  order.write_text(json.dumps({'arguments': [], 'rows': rows}))
+  assert arms() == {'weak', 'strong', 'ppo'}
+  # Of the same name and not the same, they are told apart as ever.
+  for row in rows:
+    row['arm'] = 'push'
+  order.write_text(json.dumps({'arguments': [], 'rows': rows}))
+  assert arms() == {'push kl_beta=0.1', 'push kl_beta=0.3', 'ppo'}
+  nameless = {'rbrl kl_beta=0.1', 'rbrl kl_beta=0.3', 'ppo'}
+  for text in ('', '{}', json.dumps({'rows': rows[:3]}), json.dumps({'rows': [1] * 4})):
+    order.write_text(text)
+    assert arms() == nameless, text
+
+
 def test_a_flag_that_is_off_goes_without_saying(tmp_path):
   for i, (beta, shuffled) in enumerate([(0.1, 'true'), (0.1, 'false'), (0.5, 'true')]):
     flags = {'kl_beta': beta, 'kl_shuffled_labels': shuffled}

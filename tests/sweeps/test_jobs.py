@@ -5,7 +5,7 @@ import pytest
 from rlfb_jax import methods
 from rlfb_jax.bin import launch
 from rlfb_jax.training.run import make_environment
-from tests.sweeps.tiny import BASE, jobs_of
+from tests.sweeps.tiny import BASE, begun, jobs_of
 
 
 def test_numbers_and_seeds_share_a_program_and_shapes_do_not():
@@ -60,11 +60,14 @@ def test_numbers_of_classes_share_a_job_where_padding_is_exact():
 def test_arms_that_differ_in_numbers_alone_meet_in_one_job():
   numbers = {'a': {'ppo_gae_lambda': '0.5'}, 'b': {'ppo_learning_rate': '1e-3'}}
   (job,) = jobs_of(arms=numbers)
-  assert job.arm == ''
+  assert job.arms == ('a', 'b')
   assert job.rows[0].flags == {'ppo_learning_rate': 5e-5, 'ppo_gae_lambda': 0.5}
   assert job.rows[1].flags == {'ppo_learning_rate': 1e-3, 'ppo_gae_lambda': 0.92}
+  # Of what a folder holds already, a run that nobody asks for any more has none.
+  (rest,) = jobs_of(arms={'c': numbers['b']}, held=[begun(job, finished=True)])
+  assert rest.arms == ('', 'c')
   others = jobs_of(arms={'a': {'ppo_num_epochs': '2'}, 'b': {'method': 'ppo'}})
-  assert [job.arm for job in others] == ['a', 'b']
+  assert [job.arms for job in others] == [('a',), ('b',)]
 
 
 @pytest.mark.parametrize(

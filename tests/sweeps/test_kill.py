@@ -46,8 +46,9 @@ def test_every_array_of_a_policy_is_compared(tmp_path, change):
 
 @pytest.mark.slow
 def test_a_killed_sweep_is_finished_by_later_starts_and_shards_to_the_same_bits():
+  script = str(ROOT / 'experiments' / 'kill_sweep.py')
   done = subprocess.run(
-    [sys.executable, str(ROOT / 'experiments' / 'kill_sweep.py'), '--kills=2'],
+    [sys.executable, script, '--kills=2', '--env_steps=6400'],
     env=os.environ | {'PYTHONPATH': str(ROOT)},
     capture_output=True,
     text=True,
