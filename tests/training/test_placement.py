@@ -14,9 +14,7 @@ TOLERANCE = 2e-4
 # falls that is there within 1e-7. Seed 1 meets one on `data:2` (1e-3 apart afterwards);
 # of eight seeds the other seven stay within 6e-6.
 SEED = ('--seed=20',)
-
-
-slow = pytest.mark.slow
+ALL = ('seed:2', 'data:2', 'seed:2,data:2')
 
 
 def devices(*hosts):
@@ -91,18 +89,11 @@ def assert_same(folder, mesh, other=spread_runs.ONE):
 @pytest.mark.parametrize(
   ('method', 'task', 'meshes', 'flags'),
   [
-    (
-      'ppo',
-      'cartpole_swingup',
-      ('seed:2', 'data:2', 'seed:2,data:2'),
-      ('--eval_episodes=4',),
-    ),
+    ('ppo', 'cartpole_swingup', ALL, ('--eval_episodes=4',)),
     ('ppo', 'cartpole_swingup', ('seed:2,data:2',), ('--engine=mjx',)),
-    ('sac', 'cartpole_swingup', ('seed:2', 'data:2', 'seed:2,data:2'), ()),
-    ('mrn', 'probe_choice', ('seed:2,data:2',), SEED),
-    pytest.param('mrn', 'probe_choice', ('seed:2', 'data:2'), SEED, marks=slow),
-    ('rbrl_kl', 'probe_choice', ('seed:2,data:2',), ()),
-    pytest.param('rbrl_kl', 'probe_choice', ('seed:2', 'data:2'), (), marks=slow),
+    ('sac', 'cartpole_swingup', ALL, ()),
+    ('mrn', 'probe_choice', ALL, SEED),
+    ('rbrl_kl', 'probe_choice', ALL, ()),
     ('ppo', 'probe_choice', ('seed:8', 'data:8', 'seed:4,data:2'), ('--num_seeds=8',)),
   ],
 )
