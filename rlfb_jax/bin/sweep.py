@@ -38,6 +38,8 @@ JOB_COMMAND = (sys.executable, '-m', 'rlfb_jax.bin.sweep_job')
 
 _SINGLE = ('out', 'file', 'seeds', 'max_rows', 'memory_gib', 'shard')
 _REPEATED = ('grid', 'arm')
+# The sweep's own; all others are those of the runs.
+FLAGS = (*_SINGLE, *_REPEATED, 'dry_run')
 
 
 class Command(NamedTuple):
