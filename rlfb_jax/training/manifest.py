@@ -139,7 +139,9 @@ def processor() -> str:
 
 
 def _without_folders(argument: str) -> str:
-  flag, equals, value = argument.rpartition('=')
+  # Only flags: the folder of a job may have the sign in its name.
+  named = argument.startswith('-')
+  flag, equals, value = argument.partition('=') if named else ('', '', argument)
   if value.startswith(('/', '~')):
     value = os.path.basename(value.rstrip('/'))
   return f'{flag}{equals}{value}'

@@ -84,13 +84,18 @@ def test_places_that_cannot_be_are_one_sentence(tmp_path):
 
 def test_the_manifest_says_with_what_and_not_where():
   made = manifest.make(
-    ['/some/where/rlfb-train', '--task=walker_walk', '--run_dir=/home/me/a', 'runs/b']
+    [
+      *('/some/where/rlfb-train', '--task=walker_walk', '--run_dir=/home/me/a'),
+      *('runs/b', '/home/me/sweep/walker-n=4-s0', '--run_dir=/home/me/n=4/s0'),
+    ]
   )
   assert made['command'] == [
     'rlfb-train',
     '--task=walker_walk',
     '--run_dir=a',
     'runs/b',
+    'walker-n=4-s0',
+    '--run_dir=s0',
   ]
   assert made['versions']['jax'] == jax.__version__
   assert made['versions']['python'] == platform.python_version()
