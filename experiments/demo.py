@@ -19,6 +19,7 @@ from curves import plot, random_return, read_curve
 from rlfb_jax import methods
 from rlfb_jax.bin import evaluate, flags, launch
 from rlfb_jax.envs.environment import MujocoEnvironment
+from rlfb_jax.methods import plan
 from rlfb_jax.training import export, loop, returns
 from rlfb_jax.training.intervals import mean_interval, paired_difference
 from rlfb_jax.training.run import make_environment, train_run
@@ -60,20 +61,13 @@ def check(argv: Sequence[str]) -> None:
     )
 
 
-def first_session(begun: launch.Begun) -> int | None:
-  """Environment steps of the first labelling session; None where nobody is asked."""
-  algorithm = methods.make(begun.config, begun.env)
-  starts = range(0, begun.config.total_env_steps, algorithm.steps_per_chunk)
-  return next((t for t in starts if algorithm.request(t) is not None), None)
-
-
 def before_ratings(begun: launch.Begun) -> np.ndarray | None:
   """Training return at the end of unsupervised pre-training, [S].
 
   None where no episode ended before the first session.
   """
-  asked = first_session(begun)
-  curve = read_curve(begun.run.root).until(0 if asked is None else asked)
+  asked = plan.first_session(begun.config, begun.env)
+  curve = read_curve(begun.run.root).until(asked)
   return curve.returns[-1] if len(curve.returns) else None
 
 

@@ -23,6 +23,7 @@ import tempfile
 import time
 from typing import NamedTuple
 
+import choices
 import numpy as np
 from orbax import checkpoint as ocp
 
@@ -307,8 +308,6 @@ HEADER = (
 
 def parse(argv):
   """The command line; ends with a sentence where it is wrong."""
-  import choices  # Beside the script; tests import this file as part of a package.
-
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--kills', type=int, default=20, help='of each run')
   parser.add_argument('--methods', default=','.join(FLAGS), help='comma-separated')

@@ -22,6 +22,7 @@ import tempfile
 import time
 from typing import NamedTuple
 
+import choices
 import jax
 import numpy as np
 
@@ -243,8 +244,6 @@ def problems(rows, story):
 
 def parse(argv):
   """The command line; ends with a sentence where it is wrong."""
-  import choices  # Beside the script; tests import this file as part of a package.
-
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from curves import where_all_ended
 
 from rlfb_jax.bin import launch
 from rlfb_jax.methods.config import Config
@@ -225,7 +226,7 @@ def _read_job(
   circumstances = _circumstances(run)
   found = []
   for (arm, settings), chosen in cells.items():
-    ended = np.isfinite(per_episode[:, chosen]).all(axis=1)
+    curve = where_all_ended(steps, per_episode[:, chosen])
     seeds = [job.rows[i].seed for i in chosen]
     kept = {k: v for k, v in every[chosen[0]].items() if k not in _NOT_KEPT}
     found.append(
@@ -237,8 +238,8 @@ def _read_job(
         training=training[chosen].tolist(),
         evaluation=evaluation[chosen].tolist(),
         q_error=None if q_error is None else q_error[chosen].tolist(),
-        curve_steps=steps[ended].astype(int).tolist(),
-        curve=np.round(per_episode[ended][:, chosen], 1).tolist(),
+        curve_steps=curve.env_steps.astype(int).tolist(),
+        curve=np.round(curve.returns, 1).tolist(),
         settings=settings,
         flags=kept,
         made=[{'seeds': seeds, **circumstances}],

@@ -17,16 +17,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import choices
+import kept
 import running
 
 from rlfb_jax.reward.meta_options import MetaOptions
 from rlfb_jax.training import files, manifest, metrics
 
 PROGRAM = 'outer_step'
-HERE = pathlib.Path(__file__).parent
-RESULTS = HERE / 'results' / 'outer_step.json'
-LOCK = HERE.parent / 'runs' / 'outer_step.lock'
-PATIENCE = 60.0  # Seconds to wait for another process that saves.
+RESULTS = pathlib.Path(__file__).parent / 'results' / 'outer_step.json'
 FLAGS = (
   '--preset=fast_replay',
   '--method=mrn',
@@ -109,13 +107,7 @@ def main(argv: Sequence[str]) -> None:
 
 def save(arm: str, result: dict[str, Any]) -> dict[str, Any]:
   """Writes an arm's result beside those of others, and returns all."""
-  LOCK.parent.mkdir(parents=True, exist_ok=True)
-  with files.locked(LOCK, PATIENCE) as free:
-    if not free:
-      raise SystemExit(
-        f'another process has been saving {RESULTS.name} for {PATIENCE:.0f} s;'
-        f' start --arms={arm} again when it has ended.'
-      )
+  with kept.alone(RESULTS, f'start --arms={arm} again'):
     arms = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     arms[arm] = {'manifest': manifest.make(), **result}
     files.replace(RESULTS, (json.dumps(arms) + '\n').encode())

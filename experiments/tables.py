@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import choices
+import kept
 import numpy as np
 import outcomes as outcomes_lib
 from curves import Curve, plot
@@ -26,8 +27,6 @@ from rlfb_jax.training import files, manifest
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / 'results' / 'tables'
-LOCKS = HERE.parent / 'runs'  # Beside the runs: nobody adds these files to results.
-_PATIENCE = 60.0  # Seconds to wait for another process that saves the same table.
 
 
 class Size(NamedTuple):
@@ -136,17 +135,8 @@ def _merge(
   found: Sequence[Outcome],
   wanted: Mapping[str, Collection[Run]],
 ) -> list[Outcome]:
-  """All that is current, saved if anything was found.
-
-  Nobody else saves between reading and writing, or what they found would be lost.
-  """
-  LOCKS.mkdir(parents=True, exist_ok=True)
-  with files.locked(LOCKS / f'{name}-{options.scale}.lock', _PATIENCE) as free:
-    if not free:
-      raise SystemExit(
-        f'another process has been saving {_raw(name, options).name} for'
-        f' {_PATIENCE:.0f} s; start again with --draw_only when it has ended.'
-      )
+  """All that is current, saved if anything was found."""
+  with kept.alone(_raw(name, options), 'start again with --draw_only'):
     outcomes = outcomes_lib.current([*load(name, options), *found], wanted)
     if found:
       save(name, options, outcomes)

@@ -4,9 +4,9 @@ import os
 import subprocess
 import sys
 
+import kill_runs
 import pytest
 
-from experiments import kill_runs
 from rlfb_jax.bin import train
 from rlfb_jax.training import run_dir
 

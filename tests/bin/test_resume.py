@@ -11,10 +11,10 @@ import subprocess
 import sys
 import time
 
+import kill_runs
 import numpy as np
 import pytest
 
-from experiments import kill_runs
 from rlfb_jax.bin import launch, train
 from rlfb_jax.training import export, files, metrics, run_dir
 from rlfb_jax.training.run import make_environment, plain_rows, train_run

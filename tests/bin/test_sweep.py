@@ -11,9 +11,9 @@ import subprocess
 import sys
 
 import numpy as np
+import outcomes
 import pytest
 
-from experiments import outcomes
 from rlfb_jax.bin import sweep, sweep_job, train
 from rlfb_jax.sweeps import lock
 from rlfb_jax.sweeps.folder import JobFolder, State

@@ -9,6 +9,7 @@ import pytest
 import running
 
 from rlfb_jax.bin import launch
+from rlfb_jax.methods import plan
 from rlfb_jax.training import run_dir
 from rlfb_jax.training.signals import Stopped
 
@@ -68,7 +69,7 @@ def test_a_stop_is_a_sentence_and_the_signals_code(tmp_path, capsys):
 def test_the_end_of_pre_training_is_the_last_line_before_the_first_session(tmp_path):
   flags = ['--preset=demo', '--feedback_pretrain_steps=8000', '--tensorboard=false']
   begun = launch.begin([*flags, f'--run_dir={tmp_path / "run"}'])
-  asked = demo.first_session(begun)
+  asked = plan.first_session(begun.config, begun.env)
   assert asked >= 8000
   lines = [(asked - 4000, [1.0, 2.0]), (asked, [3.0, 4.0]), (asked + 4000, [9.0, 9.0])]
   text = ''.join(

@@ -2,6 +2,7 @@
 
 import json
 
+import kept
 import numpy as np
 import outer_step
 import pytest
@@ -26,36 +27,37 @@ def test_an_arm_is_described_by_the_ranges_of_its_ratios():
 
 
 @pytest.fixture
-def kept(tmp_path, monkeypatch):
+def results(tmp_path, monkeypatch):
   monkeypatch.setattr(outer_step, 'RESULTS', tmp_path / 'outer_step.json')
-  monkeypatch.setattr(outer_step, 'LOCK', tmp_path / 'lock')
+  monkeypatch.setattr(kept, 'LOCKS', tmp_path / 'locks')
   return tmp_path / 'outer_step.json'
 
 
-def test_each_arm_is_kept_as_soon_as_it_has_ended(kept, monkeypatch, capsys):
+def test_each_arm_is_kept_as_soon_as_it_has_ended(results, monkeypatch, capsys):
   def run(arm, folder):
     if arm == 'default':
       raise RuntimeError('it breaks')
     return {'outer_steps': STEPS}
 
   monkeypatch.setattr(outer_step, 'run', run)
-  kept.write_text(json.dumps({'default': {'outer_steps': STEPS}}))
+  results.write_text(json.dumps({'default': {'outer_steps': STEPS}}))
   with pytest.raises(RuntimeError, match='it breaks'):
     outer_step.main(['--arms=own_adam,default'])
-  assert set(json.loads(kept.read_text())) == {'default', 'own_adam'}
+  assert set(json.loads(results.read_text())) == {'default', 'own_adam'}
   outer_step.main(['--arms=own_adam'])
   said = capsys.readouterr().out.splitlines()
   assert [line.split()[0] for line in said] == ['own_adam', 'default']
 
 
-def test_nobody_saves_over_another(kept, monkeypatch):
-  monkeypatch.setattr(outer_step, 'PATIENCE', 0.02)
+def test_nobody_saves_over_another(results, monkeypatch):
+  monkeypatch.setattr(kept, 'PATIENCE', 0.02)
+  kept.LOCKS.mkdir()
   with (
-    files.locked(outer_step.LOCK),
+    files.locked(kept.LOCKS / 'outer_step.lock'),
     pytest.raises(SystemExit, match='another process has been saving'),
   ):
     outer_step.save('default', {})
-  assert not kept.exists()
+  assert not results.exists()
 
 
 def test_an_arm_that_there_is_not_is_refused(capsys):

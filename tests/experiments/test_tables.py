@@ -5,6 +5,7 @@ import collections
 import json
 import math
 
+import kept
 import mrn_tables
 import outcomes
 import pytest
@@ -179,7 +180,7 @@ def test_a_shortened_surf_is_told_from_the_published_one():
 def results(monkeypatch, tmp_path):
   """A folder for raw results, and a sweep that does nothing."""
   monkeypatch.setattr(tables, 'RESULTS', tmp_path / 'results')
-  monkeypatch.setattr(tables, 'LOCKS', tmp_path / 'locks')
+  monkeypatch.setattr(kept, 'LOCKS', tmp_path / 'locks')
   monkeypatch.setattr(tables.sweep, 'main', lambda argv: 0)
   return tmp_path / 'results'
 
@@ -316,10 +317,10 @@ def test_each_run_says_what_made_it(results, tmp_path):
 
 def test_who_saves_waits_for_others(results, tmp_path, monkeypatch):
   options, _ = _quick_pebble(tmp_path)
-  monkeypatch.setattr(tables, '_PATIENCE', 0.02)
-  tables.LOCKS.mkdir()
+  monkeypatch.setattr(kept, 'PATIENCE', 0.02)
+  kept.LOCKS.mkdir()
   with (
-    files.locked(tables.LOCKS / 'mrn-quick.lock'),
+    files.locked(kept.LOCKS / 'mrn-quick.lock'),
     pytest.raises(SystemExit, match='another process has been saving mrn-quick'),
   ):
     _make(options)

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 from rlfb_jax import envs, methods
 from rlfb_jax.core.types import Key
 from rlfb_jax.envs.base import Environment, EnvState
+from rlfb_jax.methods.algorithm import Algorithm, Request
 from rlfb_jax.methods.config import Config
 from rlfb_jax.training.loop import seed_keys, train
 from rlfb_jax.training.program import Compiled, compile_algorithm
@@ -136,6 +137,19 @@ def run(
     listeners=(lambda env_steps, metrics: rows.append(metrics),),
   )
   return trained.state, rows
+
+
+def session_of(algorithm: Algorithm, request: Request) -> Callable[..., Any]:
+  """The feedback session of one seed, `state -> (state, metrics)`."""
+
+  def session(state: Any) -> Any:
+    state, queries, key = algorithm.session.propose(
+      state, request.strategies, request.wanted
+    )
+    answers = algorithm.session.teach(queries, key)
+    return algorithm.session.absorb(state, queries, answers, request.wanted)
+
+  return session
 
 
 def assert_reward_quality_is_reported(rows: list[dict[str, Any]]) -> None:

@@ -19,7 +19,7 @@ from rlfb_jax.methods.off_policy_learner import OffPolicyLearner
 from rlfb_jax.methods.off_policy_parts import OffPolicyState
 from rlfb_jax.repulsion import RepulsionOptions, make_repulsion
 from rlfb_jax.reward.model import make_reward_model
-from tests.methods.probe_runs import make_config
+from tests.methods.probe_runs import make_config, session_of
 
 ENV = envs.make('probe_choice')
 AGENTS = ('sac', 'ddpg')
@@ -41,16 +41,12 @@ def configure(method, **kl):
 def asked(method, **kl):
   """The method, and one seed after its first session."""
   algorithm = methods.make(configure(method, **kl), ENV)
-  request = algorithm.request(80)
+  session = session_of(algorithm, algorithm.request(80))
 
   @jax.jit
   def begin(key):
     state, _ = algorithm.chunks['random'](algorithm.init(key))
-    state, queries, key = algorithm.session.propose(
-      state, request.strategies, request.wanted
-    )
-    answers = algorithm.session.teach(queries, key)
-    return algorithm.session.absorb(state, queries, answers, request.wanted)[0]
+    return session(state)[0]
 
   return algorithm, begin(jax.random.key(0))
 

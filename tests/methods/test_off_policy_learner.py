@@ -23,7 +23,7 @@ from rlfb_jax.methods.off_policy_parts import (
   transitions_of,
 )
 from rlfb_jax.reward.model import make_reward_model
-from tests.methods.probe_runs import make_config
+from tests.methods.probe_runs import make_config, session_of
 
 ENV = envs.make('probe_choice')
 METHODS = ('mrn', 'mrn+rune/both')
@@ -45,19 +45,10 @@ def configure(method, **mrn):
 def states(method):
   """One seed after each stage from its start to its first chunk of learning."""
   algorithm = methods.make(configure(method), ENV)
-  request = algorithm.request(160)
-
-  def session(state):
-    state, queries, key = algorithm.session.propose(
-      state, request.strategies, request.wanted
-    )
-    answers = algorithm.session.teach(queries, key)
-    return algorithm.session.absorb(state, queries, answers, request.wanted)
-
   stages = {
     'random': algorithm.chunks['random'],
     'explore': algorithm.chunks['explore'],
-    'session': session,
+    'session': session_of(algorithm, algorithm.request(160)),
     'begin_learning': algorithm.events['begin_learning'],
     'learn': algorithm.chunks['learn'],
   }

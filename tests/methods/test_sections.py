@@ -8,7 +8,7 @@ import pytest
 
 from rlfb_jax import envs, methods
 from rlfb_jax.methods.sections import _CONDITIONS, is_read, sections_read
-from tests.methods.probe_runs import make_config
+from tests.methods.probe_runs import make_config, session_of
 
 RECIPES = (
   *('ppo', 'sac', 'ddpg', 'rbrl', 'rbrl_kl', 'pref_ppo', 'pebble', 'surf', 'rune'),
@@ -52,16 +52,8 @@ def programs(config):
   times = range(0, config.total_env_steps, algorithm.steps_per_chunk)
   requests = [r for r in map(algorithm.request, times) if r is not None]
   if requests:
-    request = requests[-1]  # The first always asks at random.
-
-    def session(state):
-      state, queries, key = algorithm.session.propose(
-        state, request.strategies, request.wanted
-      )
-      answers = algorithm.session.teach(queries, key)
-      return algorithm.session.absorb(state, queries, answers, request.wanted)
-
-    steps['session'] = session
+    # The last: the first always asks at random.
+    steps['session'] = session_of(algorithm, requests[-1])
   written = {name: str(jax.make_jaxpr(f)(state)) for name, f in steps.items()}
   # Functions are written down by where they lie.
   return {name: re.sub(r' at 0x\w+', '', text) for name, text in written.items()}

@@ -5,10 +5,10 @@ import pathlib
 import subprocess
 import sys
 
+import kill_sweep
 import numpy as np
 import pytest
 
-from experiments import kill_sweep
 from rlfb_jax.training import export
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

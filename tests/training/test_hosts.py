@@ -8,10 +8,10 @@ import sys
 import time
 
 import jax
+import kill_runs
 import numpy as np
 import pytest
 
-from experiments import kill_runs
 from rlfb_jax.methods.device_options import DeviceOptions
 from rlfb_jax.training import hosts, metrics, run_dir
 from tests.training import spread_runs
