@@ -83,10 +83,18 @@ def passes_of(agent: str, size: Size) -> list[products.Pass]:
   return of[agent](size.observation_size, size.action_size, size.hidden)
 
 
-def updates(agent: str, size: Size, num_seeds: int) -> Piece:
+def updates(
+  agent: str, size: Size, num_seeds: int, jit: program.Jit = jax.jit
+) -> Piece:
   """Updates in a compiled loop, each on a batch drawn from a replay buffer.
 
   The samples are seconds per update of one seed; seeds are visited as in training.
+
+  Args:
+    agent: 'sac' or 'ddpg'.
+    size: of the agent.
+    num_seeds: side by side.
+    jit: what compiles the loop.
   """
   made = _agent(agent, size)
   widths = size.observation_size, size.action_size, size.observation_size, 1, 1
@@ -106,14 +114,14 @@ def updates(agent: str, size: Size, num_seeds: int) -> Piece:
 
     return jax.lax.fori_loop(0, count, one, state)
 
-  program = jax.jit(
+  run_all = jit(
     jax.vmap(one_seed_at_a_time(seed), in_axes=(0, 0, None, None)), donate_argnums=0
   )
   held = [states]
   keys = loop.seed_keys(1, num_seeds)
 
   def run(n: int) -> None:
-    held[0] = jax.block_until_ready(program(held[0], keys, replay, jnp.int32(n)))
+    held[0] = jax.block_until_ready(run_all(held[0], keys, replay, jnp.int32(n)))
 
   name = agent if num_seeds == 1 else f'{agent}, {num_seeds} seeds'
   # Each seed's state is copied in and out once a call, as it is once a chunk of 1000

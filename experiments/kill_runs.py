@@ -39,6 +39,7 @@ ANYWHERE, SAVE, SESSION = 'anywhere', 'save', 'session'
 NO_LINE = 'before its first line'
 POLL = 0.002  # Seconds.
 COMMON = (
+  '--engine=native',
   '--task=walker_walk',
   '--num_seeds=2',
   '--eval_episodes=2',

@@ -140,6 +140,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
   parser.add_argument('--seeds', type=int, default=5)
   parser.add_argument('--steps', type=int, default=0, help="default: the group's")
   parser.add_argument('--preset', default='', help="flag file in place of the group's")
+  parser.add_argument('--engine', default='auto', help='what moves the bodies')
   parser.add_argument('--suffix', default='', help='added to file names')
   parser.add_argument('--draw_only', action='store_true')
   options = parser.parse_args(argv)
@@ -170,6 +171,7 @@ def flags_of(task: str, arm: str, options: argparse.Namespace) -> list[str]:
   return [
     f'--preset={options.preset or group.preset}',
     f'--task={task}',
+    f'--engine={options.engine}',
     *group.arms[arm],
     *group.tasks.get(task, []),
     f'--num_seeds={options.seeds}',

@@ -29,11 +29,10 @@ _OPTION = 'jax_disable_most_optimizations'
 # halve what is left. JAX has no setting for them, and XLA aborts at flags that it does
 # not know: with another jaxlib tests take longer, no more.
 _EMITTERS: dict[str, bool | int] = {}
+if jaxlib.__version__.startswith(('0.10.', '0.11.')):
+  _EMITTERS['xla_cpu_parallel_codegen_split_count'] = 1
 if jaxlib.__version__.startswith('0.10.'):
-  _EMITTERS = {
-    'xla_cpu_use_fusion_emitters': False,
-    'xla_cpu_parallel_codegen_split_count': 1,
-  }
+  _EMITTERS['xla_cpu_use_fusion_emitters'] = False
 
 
 # Workers take whole files, and end together if the longest are not the last.
@@ -58,6 +57,11 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True, scope='module')
 def _quick_compilation(request):
   """Leaves out what compiles longest, in processes that a test starts, too."""
+  if jax.default_backend() != 'cpu':
+    # References are in float64: products shall not be rounded to 10 bits or fewer.
+    with jax.default_matmul_precision('float32'):
+      yield
+    return
   marked = request.node.get_closest_marker('optimised')
   if marked or request.config.getoption('--optimised'):
     yield

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 SEED, DATA = 'seed', 'data'
@@ -46,12 +47,50 @@ def split_batch(function: Callable[..., Tree]) -> Callable[..., Tree]:
     devices = data_devices()
     if devices == 1 or jax.tree.leaves(args)[0].shape[0] % devices:
       return function(*args)
-    spec = PartitionSpec(DATA)
-    return jax.shard_map(
-      function, in_specs=spec, out_specs=spec, axis_names={DATA}, check_vma=False
-    )(*args)
+    return over_parts(function, args, axis=DATA, devices=devices, axis_names={DATA})
 
   return split
+
+
+def over_parts(
+  function: Callable[..., Tree],
+  rows: Any,
+  *shared: Any,
+  axis: str,
+  devices: int,
+  **kwargs: Any,
+) -> Tree:
+  """`jax.shard_map` of a function whose arguments and results lead with one axis.
+
+  Args:
+    function: takes the elements of `rows` and `shared`.
+    rows: arguments, leaves [N, ...], of which each device has its part.
+    *shared: arguments that all devices have whole.
+    axis: of the mesh, which `devices` lie along.
+    devices: that divide N.
+    **kwargs: further ones of `jax.shard_map`.
+  """
+  # XLA of jax 0.11 crashes where an array without elements is an argument of a part
+  # (Shardy leaves out what is not used): each device makes its own.
+  leaves, structure = jax.tree.flatten(rows)
+
+  def part(full: list[jax.Array], *shared: Any) -> Tree:
+    left = iter(full)
+    whole = [
+      next(left)
+      if x.size
+      else jnp.zeros((x.shape[0] // devices, *x.shape[1:]), x.dtype)
+      for x in leaves
+    ]
+    return function(*jax.tree.unflatten(structure, whole), *shared)
+
+  return jax.shard_map(
+    part,
+    in_specs=(PartitionSpec(axis), *[PartitionSpec()] * len(shared)),
+    out_specs=PartitionSpec(axis),
+    check_vma=False,
+    **kwargs,
+  )([x for x in leaves if x.size], *shared)
 
 
 def split_rows(rows: jax.Array) -> jax.Array:

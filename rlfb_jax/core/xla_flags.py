@@ -13,7 +13,7 @@ _SCHEDULER_FLAG = 'xla_cpu_enable_concurrency_optimized_scheduler'
 
 # XLA aborts the process at a flag that it does not know, so only releases are
 # named that were seen to take it.
-_JAXLIB_WITH_FLAG = ('0.10.',)
+_JAXLIB_WITH_FLAG = ('0.10.', '0.11.')
 
 
 def avoid_cpu_deadlock() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 
 from rlfb_jax.core.config import Options, option
+from rlfb_jax.core.precision import PRECISIONS
 
 # Flags by which hosts find each other.
 HOSTS = ('coordinator_address', 'num_processes', 'process_id')
@@ -10,7 +11,7 @@ HOSTS = ('coordinator_address', 'num_processes', 'process_id')
 
 @dataclasses.dataclass(frozen=True)
 class DeviceOptions(Options):
-  """Devices and hosts; they change where a run is computed, not what."""
+  """Devices and hosts; they change where a run is computed, and how it is rounded."""
 
   mesh: str = option(
     '',
@@ -27,4 +28,10 @@ class DeviceOptions(Options):
   )
   process_id: int | None = option(
     None, "Which of them this is, from 0; none: as the cluster's variables say.", low=0
+  )
+  matmul_precision: str = option(
+    'float32',
+    "Precision of the networks' matrix products on GPUs and TPUs; the coarser, the "
+    'faster. Physics and statistics keep float32, and so do CPUs.',
+    choices=PRECISIONS,
   )

@@ -1,19 +1,21 @@
-"""Python functions that compiled CPU programs call by name.
+"""Python functions that compiled programs call by name, on CPUs and NVIDIA GPUs.
 
 JAX does not write a program with a `jax.pure_callback` into its compilation cache,
 so that each process would compile everything that steps C MuJoCo anew. Here the
 function is a target of XLA's foreign function interface instead: the program holds
-only its name and is cached; the process that loads it brings the function.
+only its name and is cached; the process that loads it brings the function. On a GPU
+it also spares the arrays that `jax.pure_callback` makes of its arguments on the way.
 
 The structures below are those of `xla/ffi/api/c_api.h`, version 0.3 (shipped in
 `jax.ffi.include_dir()`). XLA checks the version when a target is registered; where
-it refuses, or on other devices than CPUs, `jax.pure_callback` takes over.
+it refuses, or on other devices, `jax.pure_callback` takes over.
 
 Ctrl-C and other early ends of the process need care, because XLA runs programs on
 threads of its own and knows nothing of Python: see `_end_programs`, `_interrupt`.
 """
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import math
@@ -21,8 +23,8 @@ import signal
 import threading
 import traceback
 import types
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +72,17 @@ class _ErrorArguments(ctypes.Structure):
   _fields_ = [*_HEAD, ('message', ctypes.c_char_p), ('code', _Int)]
 
 
+class _DestroyArguments(ctypes.Structure):
+  _fields_ = [*_HEAD, ('error', _Pointer)]
+
+
+class _StreamArguments(ctypes.Structure):
+  _fields_ = [*_HEAD, ('context', _Pointer), ('stream', _Pointer)]
+
+
 _CreateError = ctypes.CFUNCTYPE(_Pointer, ctypes.POINTER(_ErrorArguments))
+_DestroyError = ctypes.CFUNCTYPE(None, ctypes.POINTER(_DestroyArguments))
+_GetStream = ctypes.CFUNCTYPE(_Pointer, ctypes.POINTER(_StreamArguments))
 
 
 class _Api(ctypes.Structure):
@@ -79,6 +91,10 @@ class _Api(ctypes.Structure):
     ('version', _Version),
     ('internal', _Pointer),
     ('create_error', _CreateError),
+    ('explain_error', _Pointer),
+    ('destroy_error', _DestroyError),
+    ('register', _Pointer),
+    ('get_stream', _GetStream),
   ]
 
 
@@ -117,13 +133,8 @@ class _CallFrame(ctypes.Structure):
 _Handler = ctypes.CFUNCTYPE(_Pointer, ctypes.POINTER(_CallFrame))
 
 
-class _Target(NamedTuple):
-  """Kept for ever, as XLA keeps the pointer; None where XLA refused it."""
-
-  handler: Any
-
-
-_targets: dict[str, _Target] = {}
+_targets: dict[str, bool] = {}  # By name, whether programs can call it.
+_handlers: list[Any] = []  # Kept for ever, as XLA keeps their addresses.
 _ending = threading.Event()
 
 
@@ -146,7 +157,7 @@ def host_call(
     results: shapes and types (int32, uint32 or float32).
     *args: arrays of these types.
   """
-  if jax.default_backend() != 'cpu' or not _register(name, function):
+  if not _register(name, function):
     return jax.pure_callback(function, results, *args, vmap_method='broadcast_all')
   if (
     threading.current_thread() is threading.main_thread()
@@ -159,22 +170,38 @@ def host_call(
 
 
 def _register(name: str, function: Callable[..., tuple[np.ndarray, ...]]) -> bool:
-  """Whether XLA has a CPU target of this name, now or from before."""
+  """Whether XLA has a target of this name where programs run, now or from before."""
   if name not in _targets:
-    handler = _Handler(functools.partial(_handle, function))
-    try:
-      jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler), platform='cpu')
-      _targets[name] = _Target(handler)
-    except Exception:  # XLA raises several kinds; all mean: not this version.
-      _targets[name] = _Target(None)
-  return _targets[name].handler is not None
+    _targets[name] = False
+    with contextlib.suppress(Exception):  # Of several kinds: not this XLA, or device.
+      for platform, memory in _memories().items():
+        handler = _Handler(functools.partial(_handle, function, memory))
+        _handlers.append(handler)
+        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler), platform=platform)
+      _targets[name] = True
+  return _targets[name]
 
 
-def _handle(function: Callable[..., tuple[np.ndarray, ...]], call: Any) -> int | None:
+def _memories() -> dict[str, '_Memory']:
+  """How buffers are reached, by XLA's names of the platforms that programs run on.
+
+  Raises:
+    OSError: where there is a GPU, but no driver of NVIDIA's.
+  """
+  memories: dict[str, _Memory] = {'cpu': _HostMemory()}
+  if jax.default_backend() != 'cpu':
+    memories['CUDA'] = _CudaMemory(ctypes.CDLL('libcuda.so.1'))
+  return memories
+
+
+def _handle(
+  function: Callable[..., tuple[np.ndarray, ...]], memory: '_Memory', call: Any
+) -> int | None:
   """Answers one call of XLA: None for success, or the address of an error.
 
   Args:
     function: what to call.
+    memory: where the buffers of the call are.
     call: pointer to its `_CallFrame`.
   """
   frame: _CallFrame = call[0]
@@ -187,9 +214,8 @@ def _handle(function: Callable[..., tuple[np.ndarray, ...]], call: Any) -> int |
   try:
     if _ending.is_set():
       raise RuntimeError('the process is ending')
-    outputs = function(*_views(frame.args, writeable=False))
-    for view, output in zip(_views(frame.results), outputs, strict=True):
-      view[...] = output
+    outputs = function(*memory.read(frame))
+    memory.write(frame, outputs)
   # All of them: what leaves here ctypes prints and drops, and answers "success".
   except BaseException as error:
     message = ''.join(traceback.format_exception_only(error)).strip()
@@ -200,6 +226,100 @@ def _handle(function: Callable[..., tuple[np.ndarray, ...]], call: Any) -> int |
     )
     return frame.api[0].create_error(ctypes.byref(arguments))
   return None
+
+
+class _Memory(Protocol):
+  """How the buffers of a call become arrays, and arrays its results."""
+
+  def read(self, frame: _CallFrame) -> list[np.ndarray]:
+    """The arguments, read-only."""
+
+  def write(self, frame: _CallFrame, outputs: Sequence[np.ndarray]) -> None:
+    """Fills the results."""
+
+
+class _HostMemory:
+  """Buffers that this process can read."""
+
+  def read(self, frame: _CallFrame) -> list[np.ndarray]:
+    return _views(frame.args, writeable=False)
+
+  def write(self, frame: _CallFrame, outputs: Sequence[np.ndarray]) -> None:
+    for view, output in zip(_views(frame.results), outputs, strict=True):
+      view[...] = output
+
+
+class _CudaMemory:
+  """Buffers of an NVIDIA GPU, copied through its driver in the call's own stream.
+
+  XLA has only queued what computes the arguments: the host waits for it, and then for
+  the results to be on the device, before it lets go of its own copies.
+  """
+
+  def __init__(self, driver: Any):
+    """Takes the driver's library.
+
+    Args:
+      driver: with the functions of `cuda.h`, which return 0 for success.
+    """
+    self._driver = driver
+
+  def read(self, frame: _CallFrame) -> list[np.ndarray]:
+    stream = self._enter(frame)
+    arrays = []
+    for buffer, shape, dtype in _contents(frame.args):
+      array = np.empty(shape, dtype)
+      if array.nbytes:
+        target = _Pointer(array.ctypes.data)
+        self._do(
+          *('cuMemcpyDtoHAsync_v2', target, _Pointer(buffer.data)),
+          *(_Size(array.nbytes), stream),
+        )
+      arrays.append(array)
+    self._do('cuStreamSynchronize', stream)
+    for array in arrays:
+      array.flags.writeable = False
+    return arrays
+
+  def write(self, frame: _CallFrame, outputs: Sequence[np.ndarray]) -> None:
+    stream = self._enter(frame)
+    kept = []
+    for (buffer, shape, dtype), output in zip(
+      _contents(frame.results), outputs, strict=True
+    ):
+      array = np.empty(shape, dtype)
+      array[...] = output
+      kept.append(array)
+      if array.nbytes:
+        source = _Pointer(array.ctypes.data)
+        self._do(
+          *('cuMemcpyHtoDAsync_v2', _Pointer(buffer.data), source),
+          *(_Size(array.nbytes), stream),
+        )
+    self._do('cuStreamSynchronize', stream)
+
+  def _enter(self, frame: _CallFrame) -> Any:
+    """The call's stream, whose device this thread speaks to from now on."""
+    arguments = _StreamArguments(
+      struct_size=ctypes.sizeof(_StreamArguments), context=frame.context
+    )
+    api = frame.api[0]
+    error = api.get_stream(ctypes.byref(arguments))
+    if error:
+      found = _DestroyArguments(
+        struct_size=ctypes.sizeof(_DestroyArguments), error=error
+      )
+      api.destroy_error(ctypes.byref(found))
+      raise RuntimeError('XLA has no stream for a call from its program')
+    stream, device = _Pointer(arguments.stream), _Pointer()
+    self._do('cuStreamGetCtx', stream, ctypes.byref(device))
+    self._do('cuCtxSetCurrent', device)
+    return stream
+
+  def _do(self, name: str, *args: Any) -> None:
+    code = getattr(self._driver, name)(*args)
+    if code:
+      raise RuntimeError(f'{name} of the CUDA driver answered {code}')
 
 
 def _interrupt(number: int, frame: types.FrameType | None) -> None:
@@ -236,7 +356,7 @@ def _end_programs() -> None:
   would never return, and JAX, which waits for its programs, would hang for ever.
   JAX is imported, so its hooks are registered, before this one: they run after it.
   """
-  if not any(target.handler for target in _targets.values()):
+  if not any(_targets.values()):
     return
   _ending.set()
   if signal.getsignal(signal.SIGINT) is _interrupt:
@@ -249,15 +369,22 @@ def _end_programs() -> None:
 def _views(buffers: _Buffers, writeable: bool = True) -> list[np.ndarray]:
   """The buffers as arrays, without a copy."""
   arrays = []
-  for i in range(buffers.size):
-    buffer = buffers.items[i][0]
-    shape = tuple(buffer.dims[: buffer.rank])
-    dtype = _DTYPES[buffer.dtype]
+  for buffer, shape, dtype in _contents(buffers):
     size = math.prod(shape) * dtype.itemsize
-    # An empty buffer may have no address.
-    memory = (ctypes.c_char * size).from_address(buffer.data) if size else bytearray()
+    memory: Any = bytearray()
+    if size:  # An empty buffer may have no address.
+      memory = (ctypes.c_char * size).from_address(buffer.data)
     array = np.frombuffer(memory, dtype).reshape(shape)
     if not writeable:
       array.flags.writeable = False
     arrays.append(array)
   return arrays
+
+
+def _contents(
+  buffers: _Buffers,
+) -> Iterator[tuple[_Buffer, tuple[int, ...], np.dtype[Any]]]:
+  """Each buffer with the shape and the type of what is in it."""
+  for i in range(buffers.size):
+    buffer = buffers.items[i][0]
+    yield buffer, tuple(buffer.dims[: buffer.rank]), _DTYPES[buffer.dtype]

@@ -14,6 +14,7 @@ import numpy as np
 
 from rlfb_jax.core.batching import fold_vmap
 from rlfb_jax.core.mesh import split_batch
+from rlfb_jax.core.precision import with_precision
 from rlfb_jax.physics.base import PhysicsState
 
 with contextlib.redirect_stdout(io.StringIO()):  # It prints where warp is missing.
@@ -48,6 +49,9 @@ _INTEGRATORS = {
 
 # What one step needs of the last: everything else in `mjx.Data` is computed anew.
 _SAVED = ('time', 'qpos', 'qvel', 'act', 'qacc_warmstart')
+
+# Whatever that of the networks around it: contacts do not survive a coarser one.
+_PRECISION = 'float32'
 
 Saved = dict[str, jax.Array]
 Tree = TypeVar('Tree')
@@ -112,7 +116,8 @@ class MjxPhysics:
     self._reads_forces = bool(np.any(needs_stage == mujoco.mjtStage.mjSTAGE_ACC.value))
     # Compiled apart, so that MJX is traced once however many programs use it, and
     # runs as fast outside of one.
-    self._init = jax.jit(fold_vmap(jax.vmap(self._init_one)))
+    init = with_precision(jax.vmap(self._init_one), _PRECISION)
+    self._init = jax.jit(fold_vmap(init))
     self._steps: dict[int, Callable[[Saved, jax.Array], PhysicsState]] = {}
 
   def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
@@ -136,7 +141,7 @@ class MjxPhysics:
       substeps: physics steps, at least 1.
     """
     if substeps not in self._steps:
-      step_all = functools.partial(self._step_all, substeps)
+      step_all = with_precision(functools.partial(self._step_all, substeps), _PRECISION)
       self._steps[substeps] = jax.jit(fold_vmap(step_all))
     step = split_batch(self._steps[substeps])
     return step(state.engine, jnp.asarray(ctrl, jnp.float32))

@@ -62,10 +62,7 @@ def make(command: Sequence[str] | None = None) -> dict[str, Any]:
       'count': jax.device_count(),
     },
     'xla_flags': [_without_folders(f) for f in os.environ.get('XLA_FLAGS', '').split()],
-    'precision': {
-      'float': str(jnp.zeros(()).dtype),
-      'matmul': jax.config.values['jax_default_matmul_precision'] or 'default',
-    },
+    'precision': {'float': str(jnp.zeros(()).dtype)},
   }
 
 

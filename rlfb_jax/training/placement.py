@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from rlfb_jax.core.mesh import DATA, SEED
+from rlfb_jax.core.mesh import DATA, SEED, over_parts
 from rlfb_jax.core.suggest import check_known
 from rlfb_jax.envs.base import EnvState
 from rlfb_jax.feedback.archive import Archive
@@ -50,15 +50,15 @@ class Placement:
     axes = {SEED} if self.mesh.shape[DATA] > 1 else set(_AXES)
 
     def mapped(rows: Any, *shared: Any) -> Any:
-      whole = len(shared)
-      return jax.shard_map(
-        jax.vmap(function, in_axes=(0, *[None] * whole)),
+      return over_parts(
+        jax.vmap(function, in_axes=(0, *[None] * len(shared))),
+        (rows,),
+        *shared,
+        axis=SEED,
+        devices=self.mesh.shape[SEED],
         mesh=self.mesh,
-        in_specs=(PartitionSpec(SEED), *[PartitionSpec()] * whole),
-        out_specs=PartitionSpec(SEED),
         axis_names=axes,
-        check_vma=False,
-      )(rows, *shared)
+      )
 
     mapped.__name__ = getattr(function, '__name__', mapped.__name__)
     return mapped

@@ -5,10 +5,11 @@ The only place where a method meets `jax.jit`, `jax.vmap` and devices.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
+from rlfb_jax.core.precision import with_precision
 from rlfb_jax.core.types import Metrics
 from rlfb_jax.methods.algorithm import Algorithm, PerKind, Session
 from rlfb_jax.training import hosts
@@ -42,7 +43,9 @@ class Compiled(NamedTuple):
 
 
 def compile_algorithm(
-  algorithm: Algorithm, placement: Placement | None = None
+  algorithm: Algorithm,
+  placement: Placement | None = None,
+  precision: str = 'float32',
 ) -> Compiled:
   """Maps every function over a leading seed axis and jits it.
 
@@ -50,8 +53,10 @@ def compile_algorithm(
     algorithm: of one seed.
     placement: which devices take which seeds, and which part of their data; None for
       one device.
+    precision: of matrix products on accelerators, see `core.precision`.
   """
-  make = _here() if placement is None else _spread(placement)
+  jit = jit_with(precision)
+  make = _here(jit) if placement is None else _spread(placement, jit)
   session = algorithm.session
   return Compiled(
     init=make.init(algorithm.init),
@@ -73,15 +78,47 @@ class _Makers(NamedTuple):
   read: Callable[..., Callable[..., Any]]
 
 
-def _here() -> _Makers:
+class Jit(Protocol):
+  """`jax.jit`, by which all programs of a run are made."""
+
+  def __call__(self, function: Callable[..., Any], **kwargs: Any) -> Callable[..., Any]:
+    """Takes what `jax.jit` takes."""
+
+
+def jit_with(precision: str) -> Jit:
+  """`jax.jit` with what all programs of a run share.
+
+  Args:
+    precision: of matrix products on accelerators, see `core.precision`.
+  """
+
+  def jit(function: Callable[..., Any], **kwargs: Any) -> Callable[..., Any]:
+    precise = with_precision(function, precision)
+    return jax.jit(precise, compiler_options=_compiler_options(), **kwargs)
+
+  return jit
+
+
+def _compiler_options() -> dict[str, bool] | None:
+  """On GPUs, only kernels that give the same bits every time.
+
+  Else sums would depend on which thread comes first, and products on which kernel was
+  faster when a process tried them: `--resume` could not go on to the same bits.
+  """
+  if jax.default_backend() != 'gpu':
+    return None
+  return {'xla_gpu_deterministic_ops': True}
+
+
+def _here(jit: Jit) -> _Makers:
   """On the first device."""
 
   def make_session(session: Session) -> Callable[..., Any]:
-    @functools.partial(jax.jit, donate_argnums=0, static_argnums=1)
+    @functools.partial(jit, donate_argnums=0, static_argnums=1)
     def propose(state: Any, strategies: PerKind, wanted: PerKind) -> tuple[Any, Any]:
       return jax.vmap(lambda s: _propose(session, strategies, s, wanted))(state)
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    @functools.partial(jit, donate_argnums=0)
     def learn(state: Any, asked: Any, wanted: PerKind) -> tuple[Any, Metrics]:
       return jax.vmap(lambda s, a: _learn(session, (s, a), wanted))(state, asked)
 
@@ -91,20 +128,20 @@ def _here() -> _Makers:
     return run
 
   return _Makers(
-    init=lambda function: jax.jit(jax.vmap(function)),
-    step=lambda function: jax.jit(jax.vmap(function), donate_argnums=0),
+    init=lambda function: jit(jax.vmap(function)),
+    step=lambda function: jit(jax.vmap(function), donate_argnums=0),
     session=make_session,
-    read=lambda function: jax.jit(jax.vmap(function)),
+    read=lambda function: jit(jax.vmap(function)),
   )
 
 
-def _spread(placement: Placement) -> _Makers:
+def _spread(placement: Placement, jit: Jit) -> _Makers:
   """On a mesh."""
 
   def init(function: Callable[..., Any]) -> Callable[..., Any]:
     mapped = placement.map(function)
     program = _Program(
-      mapped, lambda rows: placement.state(jax.eval_shape(mapped, rows))
+      jit, mapped, lambda rows: placement.state(jax.eval_shape(mapped, rows))
     )
 
     def start(rows: Any) -> Any:
@@ -117,6 +154,7 @@ def _spread(placement: Placement) -> _Makers:
   def step(function: Callable[..., Any]) -> Callable[..., Any]:
     return _with_readable_metrics(
       _Program(
+        jit,
         placement.map(function),
         lambda state: (placement.state(state), placement.rows),
         donates=True,
@@ -127,6 +165,7 @@ def _spread(placement: Placement) -> _Makers:
     @functools.cache
     def propose(strategies: PerKind) -> Callable[..., Any]:
       return _Program(
+        jit,
         placement.map(functools.partial(_propose, session, strategies)),
         lambda state, *_: (placement.state(state), placement.rows),
         donates=True,
@@ -135,6 +174,7 @@ def _spread(placement: Placement) -> _Makers:
     mapped = placement.map(functools.partial(_learn, session))
     learn = _with_readable_metrics(
       _Program(
+        jit,
         lambda state, asked, wanted: mapped((state, asked), wanted),
         lambda state, *_: (placement.state(state), placement.rows),
         donates=True,
@@ -147,7 +187,7 @@ def _spread(placement: Placement) -> _Makers:
     return run
 
   def read(function: Callable[..., Any]) -> Callable[..., Any]:
-    program = jax.jit(placement.map(function), out_shardings=placement.rows)
+    program = jit(placement.map(function), out_shardings=placement.rows)
     return lambda *args: hosts.readable(program(*args))
 
   return _Makers(init=init, step=step, session=make_session, read=read)
@@ -176,6 +216,7 @@ class _Program:
 
   def __init__(
     self,
+    jit: Jit,
     function: Callable[..., Any],
     shardings: Callable[..., Any],
     donates: bool = False,
@@ -183,10 +224,12 @@ class _Program:
     """Binds a function.
 
     Args:
+      jit: how to make a program.
       function: what to jit.
       shardings: of its results, given its arguments.
       donates: whether its first argument is gone after the call.
     """
+    self._jit = jit
     self._function = function
     self._shardings = shardings
     self._donated = 0 if donates else ()
@@ -194,7 +237,7 @@ class _Program:
 
   def __call__(self, *args: Any) -> Any:
     if self._program is None:
-      self._program = jax.jit(
+      self._program = self._jit(
         self._function,
         donate_argnums=self._donated,
         out_shardings=self._shardings(*args),

@@ -108,7 +108,7 @@ def train_run(
     rows = loop.seed_keys(options.seed, options.num_seeds)
   if functions is None:
     placement = place_run(config, jax.tree.leaves(rows)[0].shape[0])
-    functions = compile_algorithm(algorithm, placement)
+    functions = compile_algorithm(algorithm, placement, options.matmul_precision)
   with run_lock.held(run, claimed, say):
     return _train_held(config, env, run, algorithm, rows, functions, say, on_leave)
 

@@ -2,7 +2,9 @@
 
 import json
 
+import accelerator
 import command_line
+import jax
 import pytest
 import report
 import scaling
@@ -81,3 +83,35 @@ def test_a_report_of_no_file_is_one_sentence(module, tmp_path):
   path.write_text(json.dumps({'other': 1}))
   with pytest.raises(SystemExit, match='holds no samples'):
     module.main([str(path)])
+
+
+@pytest.mark.parametrize(
+  ('backend', 'flags', 'folder'),
+  [
+    ('gpu', [], 'results'),
+    ('cpu', [], 'scratch'),
+    ('gpu', ['--seconds=1'], 'scratch'),
+    ('gpu', ['--sizes=small'], 'scratch'),
+    ('gpu', ['--only=native,mjx'], 'scratch'),
+    ('gpu', ['--quick'], 'scratch'),
+  ],
+)
+def test_results_of_an_accelerator_are_of_one(
+  backend, flags, folder, folders, monkeypatch
+):
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  assert accelerator.parse(flags).out == folders / folder / 'accelerator.json'
+
+
+@pytest.mark.parametrize(
+  ('flag', 'said'),
+  [
+    ('--seconds=-1', '--seconds=-1.0 must be at least 0; try --seconds=0.'),
+    ('--seeds=2', '--seeds=2 is not one of 1, 10.'),
+    ('--sizes=huge', '--sizes=huge is not one of walker, small.'),
+  ],
+)
+def test_what_an_accelerator_is_not_asked_for(flag, said, folders, capsys):
+  with pytest.raises(SystemExit):
+    accelerator.parse([flag])
+  assert said in capsys.readouterr().err

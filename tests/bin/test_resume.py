@@ -144,11 +144,18 @@ def test_flags_that_change_no_bit_may_differ(whole, cut, capsys):
   np.testing.assert_array_equal(ours['policy_loss'], theirs['policy_loss'])
 
 
-def test_another_mesh_is_taken_and_told(cut):
-  config = launch.parse([f'--run_dir={cut}', '--resume', '--mesh=seed:1'])
+@pytest.mark.parametrize(
+  ('flag', 'before'),
+  [
+    ('--mesh=seed:1', '--mesh='),
+    ('--matmul_precision=tensorfloat32', '--matmul_precision=float32'),
+  ],
+)
+def test_what_changes_the_last_bits_is_taken_and_told(cut, flag, before):
+  config = launch.parse([f'--run_dir={cut}', '--resume', flag])
   rows = plain_rows(config)
   (trace,) = launch.check_same(config, rows, run_dir.RunDir(cut))
-  assert '--mesh=seed:1 was --mesh= before' in trace
+  assert f'{flag} was {before} before' in trace
 
 
 def test_a_mesh_that_does_not_fit_is_one_sentence(cut, capsys):

@@ -66,7 +66,8 @@ def test_mjx_quadruped_finishes():
     (None, '0.10.2', f'--{FLAG}=false'),
     ('--xla_foo=1', '0.10.0', f'--xla_foo=1 --{FLAG}=false'),
     (f'--{FLAG}=true --xla_foo=1', '0.10.2', f'--{FLAG}=true --xla_foo=1'),
-    ('--xla_foo=1', '0.11.0', '--xla_foo=1'),
+    (None, '0.11.2', f'--{FLAG}=false'),
+    ('--xla_foo=1', '0.12.0', '--xla_foo=1'),
     (None, '0.9.0', None),
     (None, '0.101.0', None),
   ],
@@ -84,7 +85,7 @@ def test_flag_is_added_where_known_and_never_over_the_users(
 
 
 def test_this_process_has_the_setting():
-  if jaxlib.__version__.startswith('0.10.'):
+  if jaxlib.__version__.startswith(('0.10.', '0.11.')):
     assert FLAG in os.environ['XLA_FLAGS']
 
 

@@ -1,6 +1,7 @@
 """Host functions by name: values, vmap, errors, Ctrl-C, and programs to be cached."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -17,7 +18,10 @@ from rlfb_jax.physics import host_call as module
 from rlfb_jax.physics.host_call import host_call
 
 pytestmark = pytest.mark.skipif(
-  jax.default_backend() != 'cpu', reason='Elsewhere it is jax.pure_callback.'
+  jax.default_backend() not in ('cpu', 'gpu'), reason='There it is jax.pure_callback.'
+)
+needs_cpu = pytest.mark.skipif(
+  jax.default_backend() != 'cpu', reason='It plays a GPU on a CPU.'
 )
 SHAPES = []
 
@@ -47,7 +51,7 @@ def test_values_types_and_empty_arrays():
   np.testing.assert_array_equal(doubled, 2 * X)
   np.testing.assert_array_equal(counts, COUNTS + 1)
   assert (doubled.dtype, counts.dtype, empty.shape) == (jnp.float32, jnp.uint32, (2, 0))
-  assert module._targets['test_scale'].handler is not None
+  assert module._targets['test_scale']
 
 
 def test_vmap_is_one_call():
@@ -137,8 +141,63 @@ def test_ctrl_c_ends_a_training_run_soon_and_with_its_message(tmp_path):
 def test_what_xla_refuses_is_a_callback(monkeypatch):
   monkeypatch.setattr(module, '_VERSION', (9, 9))
   doubled, *_ = jax.jit(lambda x: call(x, COUNTS, 'test_refused'))(X)
-  assert module._targets['test_refused'].handler is None
+  assert not module._targets['test_refused']
   np.testing.assert_array_equal(doubled, 2 * X)
+
+
+class Driver:
+  """NVIDIA's, of a device whose memory is the host's; says what it was asked."""
+
+  def __init__(self, broken=''):
+    self.broken = broken
+    self.asked = []
+
+  def __getattr__(self, name):
+    def answer(*args):
+      self.asked.append(name)
+      if name == self.broken:
+        return 700
+      if name.startswith('cuMemcpy'):
+        to, start, size, stream = args
+        assert stream.value == 7
+        ctypes.memmove(to, start, size.value)
+      return 0
+
+    return answer
+
+
+def call_on_a_device(monkeypatch, name, driver, has_stream=True):
+  memory = module._CudaMemory(driver)
+  if has_stream:
+    monkeypatch.setattr(memory, '_enter', lambda frame: ctypes.c_void_p(7))
+  monkeypatch.setattr(module, '_memories', lambda: {'cpu': memory})
+  return jax.device_get(jax.jit(lambda x: call(x, COUNTS, name))(X))
+
+
+@needs_cpu
+def test_buffers_of_a_gpu_are_copied_in_the_stream_of_the_call(monkeypatch):
+  driver = Driver()
+  doubled, counts, empty = call_on_a_device(monkeypatch, 'test_copied', driver)
+  np.testing.assert_array_equal(doubled, 2 * X)
+  np.testing.assert_array_equal(counts, COUNTS + 1)
+  assert empty.shape == (2, 0)
+  # Nothing of the empty array; the results are there before the host's copies go.
+  wait = 'cuStreamSynchronize'
+  there, back = ['cuMemcpyDtoHAsync_v2'] * 2, ['cuMemcpyHtoDAsync_v2'] * 2
+  assert driver.asked == [*there, wait, *back, wait]
+
+
+@needs_cpu
+@pytest.mark.parametrize('broken', ['cuMemcpyDtoHAsync_v2', 'cuStreamSynchronize'])
+def test_what_the_driver_refuses_is_an_error(broken, monkeypatch):
+  with pytest.raises(Exception, match=rf'{broken} of the CUDA driver answered 700'):
+    call_on_a_device(monkeypatch, f'test_{broken}', Driver(broken))
+
+
+@needs_cpu
+def test_where_there_is_no_stream_it_is_an_error(monkeypatch):
+  with pytest.raises(Exception, match='XLA has no stream'):
+    call_on_a_device(monkeypatch, 'test_no_stream', Driver(), has_stream=False)
 
 
 def test_a_program_with_it_is_cached_and_its_text_is_the_same_in_all_processes(

@@ -10,9 +10,11 @@ import mujoco
 import numpy as np
 import pytest
 
+from rlfb_jax.core.precision import with_precision
 from rlfb_jax.envs import task_names
 from rlfb_jax.physics.mjx import MjxPhysics, solver_iterations
 from rlfb_jax.physics.native import NativePhysics
+from tests.core.programs import products
 
 # A ball that a motor with activation drives over a plane, with sensors of each stage.
 XML = """
@@ -221,3 +223,18 @@ def test_warp_moves_like_native_mujoco():
   seeds = jax.vmap(lambda s, c: physics.step(s, c, SUBSTEPS))
   got = jax.jit(seeds)(jax.tree.map(add, before), add(ctrl))
   chex.assert_trees_all_close(got, jax.tree.map(add, state), atol=1e-6)
+
+
+def test_physics_is_exact_whatever_the_precision_around_it(monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  model = make_model()
+  physics = MjxPhysics(model)
+
+  def advance(*where):
+    return physics.step(physics.init(*where), jnp.zeros((N, model.nu)), 1)
+
+  program = jax.make_jaxpr(with_precision(advance, 'bfloat16'))(*start(model))
+  found = products(program.jaxpr)
+  assert len(found) > 4
+  exact = jax.lax.Precision.HIGHEST
+  assert set(found) == {(exact, exact)}
