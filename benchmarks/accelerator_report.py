@@ -68,7 +68,9 @@ def _updates(results: Results) -> str:
     flops = results['flops'][group['label']]
     for precision in PRECISIONS:
       alone = group['seconds'][f'products sac, {precision}']
-      rows.append(_update(group['label'], precision, 'products alone', alone, flops))
+      rows.append(
+        _update(group['label'], precision, f'products alone, {ANY}', alone, flops)
+      )
       for way in (precision, f'{precision}, {ANY}'):
         for seeds in results['seeds']:
           name = 'sac' if seeds == 1 else f'sac, {seeds} seeds'

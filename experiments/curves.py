@@ -176,13 +176,13 @@ def _freer_side(curves: Iterable[Curve], level: float) -> str:
 
 
 def random_return(task: str, num_episodes: int = 32, seed: int = 0) -> np.ndarray:
-  """Returns of uniformly random actions, one an episode, [num_episodes]."""
+  """Returns of uniformly random actions on C MuJoCo, one an episode, [num_episodes]."""
   import jax
   import jax.numpy as jnp
 
   from rlfb_jax import envs
 
-  env = envs.make(task)
+  env = envs.make(task, engine='native')
 
   @jax.jit
   def episodes(key: jax.Array) -> jax.Array:

@@ -188,7 +188,7 @@ def check(options: argparse.Namespace) -> None:
       of other flags than those asked for.
   """
   for task in options.tasks:
-    envs.make(task)
+    envs.make(task, engine=options.engine)
     for arm in options.arms:
       asked = launch.parse(flags_of(task, arm, options))
       path = path_of(task, arm, options)

@@ -55,15 +55,24 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True, scope='module')
+def _exact_products():
+  """On accelerators, whose products of float32 are coarser unless told otherwise.
+
+  References are in float64. Processes that a test starts choose for themselves.
+  """
+  if jax.default_backend() == 'cpu':
+    yield
+    return
+  with jax.default_matmul_precision('float32'):
+    yield
+
+
+@pytest.fixture(autouse=True, scope='module')
 def _quick_compilation(request):
   """Leaves out what compiles longest, in processes that a test starts, too."""
-  if jax.default_backend() != 'cpu':
-    # References are in float64: products shall not be rounded to 10 bits or fewer.
-    with jax.default_matmul_precision('float32'):
-      yield
-    return
   marked = request.node.get_closest_marker('optimised')
-  if marked or request.config.getoption('--optimised'):
+  optimised = marked or request.config.getoption('--optimised')
+  if optimised or jax.default_backend() != 'cpu':
     yield
     return
   # XLA reads its flags once: before those below, which are for other processes.

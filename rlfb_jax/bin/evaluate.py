@@ -23,7 +23,7 @@ from rlfb_jax.envs.base import Environment
 from rlfb_jax.envs.environment import MujocoEnvironment
 from rlfb_jax.envs.make import make
 from rlfb_jax.physics.config import PhysicsOptions
-from rlfb_jax.training import evaluate, export, render
+from rlfb_jax.training import evaluate, export, program, render
 from rlfb_jax.training import returns as returns_lib
 from rlfb_jax.training.progress import tell
 
@@ -72,7 +72,8 @@ def main(argv: Sequence[str]) -> None:
     folder.mkdir(exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
   evaluate_key, clip_key = jax.random.split(jax.random.key(options.seed))
-  run_all = jax.jit(
+  jit = program.jit_with('float32')
+  run_all = jit(
     lambda params: evaluate.evaluate_seeds(
       env, policy.apply, params, evaluate_key, options.num_episodes
     )
@@ -99,7 +100,8 @@ def film(
 ) -> str:
   """Films one episode of a single policy; returns what to tell the user."""
   params = jax.tree.map(lambda x: x[0], policy.params())
-  show = jax.jit(lambda params: evaluate.record(env, policy.apply, params, key)[0])
+  jit = program.jit_with('float32')
+  show = jit(lambda params: evaluate.record(env, policy.apply, params, key)[0])
   return render.clip_or_sentence(
     path,
     env.model,

@@ -24,7 +24,7 @@ from rlfb_jax.training.run import Finished, plain_rows, prepare, train_run
 # of their devices, which changes the last ones.
 FREE = (*HOUSEKEEPING, *HOSTS)
 # Flags that may differ, and change the last bits.
-ROUNDING = ('mesh', 'matmul_precision')
+ROUNDING = ('mesh',)
 # Flags that a run's own file leaves out: a repeated run gets a folder of its own, and
 # which host this is, each must say itself.
 NOT_KEPT = ('run_dir', 'resume', *HOSTS)

@@ -11,7 +11,7 @@ HOSTS = ('coordinator_address', 'num_processes', 'process_id')
 
 @dataclasses.dataclass(frozen=True)
 class DeviceOptions(Options):
-  """Devices and hosts; they change where a run is computed, and how it is rounded."""
+  """Where a run is computed, and in which precision; that changes what comes out."""
 
   mesh: str = option(
     '',

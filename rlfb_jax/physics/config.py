@@ -12,8 +12,8 @@ class PhysicsOptions(Options):
 
   engine: str = option(
     'auto',
-    'What moves the bodies: native (C MuJoCo on the CPU), mjx (compiled for the '
-    'device), or auto: native on CPU, mjx on GPU and TPU.',
+    "What moves the bodies: native (C MuJoCo on the host's cores), mjx (compiled for "
+    'the device), or auto: native on CPU, mjx on GPU and TPU.',
     choices=('auto', 'native', 'mjx'),
   )
   impl: str = option(

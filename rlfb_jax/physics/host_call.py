@@ -15,7 +15,6 @@ threads of its own and knows nothing of Python: see `_end_programs`, `_interrupt
 """
 
 import atexit
-import contextlib
 import ctypes
 import functools
 import math
@@ -27,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
+import jax.extend
 import numpy as np
 
 _VERSION = (0, 3)
@@ -135,6 +134,7 @@ _Handler = ctypes.CFUNCTYPE(_Pointer, ctypes.POINTER(_CallFrame))
 
 _targets: dict[str, bool] = {}  # By name, whether programs can call it.
 _handlers: list[Any] = []  # Kept for ever, as XLA keeps their addresses.
+_registering = threading.Lock()
 _ending = threading.Event()
 
 
@@ -152,8 +152,8 @@ def host_call(
     name: says what the function computes, across processes too: a program that was
       cached under this name will call whatever is registered as it now. The first
       function of a name serves all later ones in the process.
-    function: pure; NumPy arrays to NumPy arrays. The arguments are read-only views
-      that end with the call, the results are copied. It must not call JAX.
+    function: pure; NumPy arrays to NumPy arrays. The arguments are read-only and
+      end with the call, the results are copied. It must not call JAX.
     results: shapes and types (int32, uint32 or float32).
     *args: arrays of these types.
   """
@@ -171,26 +171,42 @@ def host_call(
 
 def _register(name: str, function: Callable[..., tuple[np.ndarray, ...]]) -> bool:
   """Whether XLA has a target of this name where programs run, now or from before."""
-  if name not in _targets:
-    _targets[name] = False
-    with contextlib.suppress(Exception):  # Of several kinds: not this XLA, or device.
-      for platform, memory in _memories().items():
-        handler = _Handler(functools.partial(_handle, function, memory))
-        _handlers.append(handler)
-        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler), platform=platform)
-      _targets[name] = True
-  return _targets[name]
+  with _registering:
+    if name not in _targets:
+      memories = _memories()
+      _targets[name] = bool(memories) and all(
+        _take(name, functools.partial(_handle, function, memory), platform)
+        for platform, memory in memories.items()
+      )
+    return _targets[name]
+
+
+def _take(name: str, handle: Callable[[Any], int | None], platform: str) -> bool:
+  """Whether XLA takes a function as the target of this name."""
+  handler = _Handler(handle)
+  _handlers.append(handler)
+  try:
+    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler), platform=platform)
+  except Exception:  # XLA raises several kinds; all mean: not this version.
+    return False
+  return True
 
 
 def _memories() -> dict[str, '_Memory']:
   """How buffers are reached, by XLA's names of the platforms that programs run on.
 
-  Raises:
-    OSError: where there is a GPU, but no driver of NVIDIA's.
+  Empty where some run on a device whose buffers cannot be reached.
   """
   memories: dict[str, _Memory] = {'cpu': _HostMemory()}
-  if jax.default_backend() != 'cpu':
+  if jax.default_backend() == 'cpu':
+    return memories
+  # Platforms of other makers may be on a machine with NVIDIA's driver.
+  if 'cuda' not in jax.extend.backend.get_backend().platform_version:
+    return {}
+  try:
     memories['CUDA'] = _CudaMemory(ctypes.CDLL('libcuda.so.1'))
+  except OSError:
+    return {}
   return memories
 
 
@@ -270,11 +286,8 @@ class _CudaMemory:
     for buffer, shape, dtype in _contents(frame.args):
       array = np.empty(shape, dtype)
       if array.nbytes:
-        target = _Pointer(array.ctypes.data)
-        self._do(
-          *('cuMemcpyDtoHAsync_v2', target, _Pointer(buffer.data)),
-          *(_Size(array.nbytes), stream),
-        )
+        to, start = _Pointer(array.ctypes.data), _Pointer(buffer.data)
+        self._do('cuMemcpyDtoHAsync_v2', to, start, _Size(array.nbytes), stream)
       arrays.append(array)
     self._do('cuStreamSynchronize', stream)
     for array in arrays:
@@ -291,11 +304,8 @@ class _CudaMemory:
       array[...] = output
       kept.append(array)
       if array.nbytes:
-        source = _Pointer(array.ctypes.data)
-        self._do(
-          *('cuMemcpyHtoDAsync_v2', _Pointer(buffer.data), source),
-          *(_Size(array.nbytes), stream),
-        )
+        to, start = _Pointer(buffer.data), _Pointer(array.ctypes.data)
+        self._do('cuMemcpyHtoDAsync_v2', to, start, _Size(array.nbytes), stream)
     self._do('cuStreamSynchronize', stream)
 
   def _enter(self, frame: _CallFrame) -> Any:
@@ -361,9 +371,12 @@ def _end_programs() -> None:
   _ending.set()
   if signal.getsignal(signal.SIGINT) is _interrupt:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C once more: no more waiting.
-  # XLA's CPU client runs programs in the order in which they were started, also after
-  # one that failed. There may be no array left to wait for that belongs to them.
-  jax.block_until_ready(jax.jit(lambda: jnp.zeros(()))())
+  # A device runs programs in the order in which they were started, also after one that
+  # failed, and CPUs of one process are one to XLA. There may be no array left to wait
+  # for that belongs to them.
+  devices = jax.local_devices()[: 1 if jax.default_backend() == 'cpu' else None]
+  last = jax.jit(lambda x: x + 1)
+  jax.block_until_ready([last(jax.device_put(0.0, device)) for device in devices])
 
 
 def _views(buffers: _Buffers, writeable: bool = True) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""C MuJoCo inside a compiled program: the engine for CPUs."""
+"""C MuJoCo inside a compiled program, on the cores of the host."""
 
 import dataclasses
 import functools

@@ -9,6 +9,7 @@ it follows the part due to actions.
 import jax
 import jax.numpy as jnp
 
+from rlfb_jax.core import linalg
 from rlfb_jax.repulsion import bounds
 from rlfb_jax.repulsion.divergences import DIVERGENCES, distance
 from rlfb_jax.repulsion.features import features
@@ -90,4 +91,4 @@ def bonus(
   size = stats.gaussian.mean.shape[-1] if scope == 'joint' else action.shape[-1]
   kappa = options.kappa_per_dim * size
   slopes = bounds.slopes(u, jnp.where(live, weights, 0), options.bound, kappa)
-  return jax.lax.stop_gradient(options.beta * slopes @ psi)
+  return jax.lax.stop_gradient(options.beta * linalg.matmul(slopes, psi))

@@ -20,7 +20,8 @@ class Compiled(NamedTuple):
   """An algorithm's functions, mapped over seeds and compiled when first called.
 
   States are donated: after a call the old one is gone. Metrics can be read on every
-  host.
+  host. None may be called while another function is traced: the settings of a program
+  are its own, and JAX takes them on GPUs for no part of one.
 
   Attributes:
     init: `rows -> state`, leaves [S, ...].

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from rlfb_jax import methods
+from rlfb_jax.core.precision import with_precision
 from rlfb_jax.envs.base import Environment
 from rlfb_jax.envs.make import make as make_env
 from rlfb_jax.methods.algorithm import Algorithm
@@ -153,7 +154,8 @@ def _train_held(
       before_save=before_save,
       say=say,
     )
-    like = jax.eval_shape(jax.vmap(algorithm.init), rows)
+    init = with_precision(jax.vmap(algorithm.init), options.matmul_precision)
+    like = jax.eval_shape(init, rows)
     restored = checkpoints.restore(like, functools.partial(_place, functions))
 
   def leave(stop: signals.Stopped) -> None:

@@ -49,7 +49,10 @@ def test_updates_are_compiled_in_the_precision_that_they_are_named_by(monkeypatc
   ones = jax.numpy.ones((2, 2))
 
   def alone(agent, size):
-    return accelerator.Piece(f'products {agent}', lambda n: None)
+    def run(n):
+      seen.extend(products(jax.make_jaxpr(lambda a, b: a @ b)(ones, ones).jaxpr))
+
+    return accelerator.Piece(f'products {agent}', run)
 
   def updates(agent, size, count, jit):
     seen.extend(products(jax.make_jaxpr(jit(lambda a, b: a @ b))(ones, ones).jaxpr))
@@ -60,6 +63,8 @@ def test_updates_are_compiled_in_the_precision_that_they_are_named_by(monkeypatc
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   monkeypatch.setattr(jax, 'jit', lambda function, **settings: function)
   pieces = accelerator.updates(accelerator.QUICK.sizes[0], (1,))
+  for piece in pieces:
+    piece.run(1)
   assert [piece.name for piece in pieces] == [
     'products sac, float32',
     'sac, float32',
@@ -67,7 +72,9 @@ def test_updates_are_compiled_in_the_precision_that_they_are_named_by(monkeypatc
     'sac, tensorfloat32',
     'sac, tensorfloat32, any kernel',
   ]
-  wanted = Precision.HIGHEST, Precision.HIGH, Precision.HIGH
+  # Three updates as they are made, then the products of each precision as they run.
+  exact, coarse = Precision.HIGHEST, Precision.HIGH
+  wanted = exact, coarse, coarse, exact, coarse
   assert seen == [(precision, precision) for precision in wanted]
 
 

@@ -157,19 +157,48 @@ class Driver:
       self.asked.append(name)
       if name == self.broken:
         return 700
-      if name.startswith('cuMemcpy'):
+      if name == 'cuStreamGetCtx':
+        assert args[0].value == STREAM
+        args[1]._obj.value = CONTEXT
+      elif name == 'cuCtxSetCurrent':
+        assert args[0].value == CONTEXT
+      elif name == 'cuStreamSynchronize':
+        assert args[0].value == STREAM
+      else:
         to, start, size, stream = args
-        assert stream.value == 7
+        assert stream.value == STREAM
         ctypes.memmove(to, start, size.value)
       return 0
 
     return answer
 
 
+STREAM, CONTEXT = 7, 9
+ENTER = ['cuStreamGetCtx', 'cuCtxSetCurrent']
+THERE, BACK = ['cuMemcpyDtoHAsync_v2'] * 2, ['cuMemcpyHtoDAsync_v2'] * 2
+WAIT = ['cuStreamSynchronize']
+
+
 def call_on_a_device(monkeypatch, name, driver, has_stream=True):
   memory = module._CudaMemory(driver)
+
+  @module._GetStream
+  def get_stream(arguments):
+    arguments[0].stream = STREAM
+
+  class Frame:
+    """As XLA's, on a device that has streams."""
+
+    def __init__(self, frame):
+      self.args, self.results, self.context = frame.args, frame.results, frame.context
+      api = module._Api.from_buffer_copy(frame.api[0])
+      api.get_stream = get_stream
+      self.api = ctypes.pointer(api)
+
   if has_stream:
-    monkeypatch.setattr(memory, '_enter', lambda frame: ctypes.c_void_p(7))
+    read, write = memory.read, memory.write
+    monkeypatch.setattr(memory, 'read', lambda frame: read(Frame(frame)))
+    monkeypatch.setattr(memory, 'write', lambda frame, out: write(Frame(frame), out))
   monkeypatch.setattr(module, '_memories', lambda: {'cpu': memory})
   return jax.device_get(jax.jit(lambda x: call(x, COUNTS, name))(X))
 
@@ -182,13 +211,11 @@ def test_buffers_of_a_gpu_are_copied_in_the_stream_of_the_call(monkeypatch):
   np.testing.assert_array_equal(counts, COUNTS + 1)
   assert empty.shape == (2, 0)
   # Nothing of the empty array; the results are there before the host's copies go.
-  wait = 'cuStreamSynchronize'
-  there, back = ['cuMemcpyDtoHAsync_v2'] * 2, ['cuMemcpyHtoDAsync_v2'] * 2
-  assert driver.asked == [*there, wait, *back, wait]
+  assert driver.asked == [*ENTER, *THERE, *WAIT, *ENTER, *BACK, *WAIT]
 
 
 @needs_cpu
-@pytest.mark.parametrize('broken', ['cuMemcpyDtoHAsync_v2', 'cuStreamSynchronize'])
+@pytest.mark.parametrize('broken', [*ENTER, THERE[0], BACK[0], *WAIT])
 def test_what_the_driver_refuses_is_an_error(broken, monkeypatch):
   with pytest.raises(Exception, match=rf'{broken} of the CUDA driver answered 700'):
     call_on_a_device(monkeypatch, f'test_{broken}', Driver(broken))
@@ -198,6 +225,18 @@ def test_what_the_driver_refuses_is_an_error(broken, monkeypatch):
 def test_where_there_is_no_stream_it_is_an_error(monkeypatch):
   with pytest.raises(Exception, match='XLA has no stream'):
     call_on_a_device(monkeypatch, 'test_no_stream', Driver(), has_stream=False)
+
+
+@needs_cpu
+@pytest.mark.parametrize('backend', ['gpu', 'tpu'])
+def test_devices_of_other_makers_get_a_callback(backend, monkeypatch):
+  # Whether or not this machine has NVIDIA's driver: its platform is XLA's CPU.
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  assert module._memories() == {}
+  name = f'test_{backend}'
+  doubled, *_ = jax.jit(lambda x: call(x, COUNTS, name))(X)
+  assert not module._targets[name]
+  np.testing.assert_array_equal(doubled, 2 * X)
 
 
 def test_a_program_with_it_is_cached_and_its_text_is_the_same_in_all_processes(

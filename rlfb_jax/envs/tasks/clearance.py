@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from rlfb_jax.core import linalg
+
 # Slack, m, against the rounding of float32: a pose within it of touching is lifted
 # one step further, rather than left in contact.
 _SLACK = 1e-6
@@ -58,9 +60,9 @@ def _lowest_points(model: mujoco.MjModel, body: str, up: jax.Array) -> jax.Array
     centre = frame.T @ (data.geom_xpos[geom] - data.xpos[root])
     axes = frame.T @ data.geom_xmat[geom].reshape(3, 3)
     # Direction of the world's z in the geom's frame, [N, 3].
-    local = up @ jnp.asarray(axes, jnp.float32)
+    local = linalg.matmul(up, jnp.asarray(axes, jnp.float32))
     reach = _support(int(model.geom_type[geom]), model.geom_size[geom], local)
-    lowest.append(up @ jnp.asarray(centre, jnp.float32) - reach)
+    lowest.append(linalg.matmul(up, jnp.asarray(centre, jnp.float32)) - reach)
   return jnp.stack(lowest, axis=-1)
 
 
