@@ -38,7 +38,7 @@ class FeedbackState(flax.struct.PyTreeNode):
     classes: Gaussians of the rating classes, or None without repulsion.
     boundaries: mean r_hat per step between two neighbouring classes, [n - 1], or
       None without repulsion. Infinite beyond the classes that the run has.
-    strikes: diagnoses in a row that found the policy collapsed, [] int32.
+    strikes: looks in a row that found the policy collapsed, [] int32.
     repelling: whether the repulsion is on; a collapsed policy ends it, [] bool.
     env_steps: environment steps seen so far, [] int32.
   """

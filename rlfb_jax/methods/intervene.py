@@ -13,7 +13,7 @@ from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.methods.collect import Experience
 from rlfb_jax.methods.feedback import FeedbackState
 from rlfb_jax.methods.parts import Intervention
-from rlfb_jax.methods.watch import gated_classes, watch
+from rlfb_jax.methods.watch import gated_classes, look, worth
 from rlfb_jax.repulsion import (
   ClassStatistics,
   Policy,
@@ -119,9 +119,16 @@ def make_intervention(
     scale *= fade(saturated_share(experience.action), options.saturation_limit)
     return jnp.where(jnp.isfinite(spread), bonus * scale, 0.0)
 
-  def diagnose(
-    feedback: FeedbackState, agent: ppo.PPOState
-  ) -> tuple[FeedbackState, Metrics]:
+  def look_at(feedback: FeedbackState, experience: Experience) -> FeedbackState:
+    assert experience.pre_tanh is not None
+    assert experience.log_prob is not None
+    # Of executed actions, one draw a state.
+    log_det = distributions.squash_log_det(experience.pre_tanh)
+    entropy = jnp.mean(log_det - experience.log_prob)
+    saturation = saturated_share(experience.action)
+    return look(repulsion, feedback, entropy, saturation, action_size)
+
+  def diagnose(feedback: FeedbackState, agent: ppo.PPOState) -> Metrics:
     newest = archive_lib.latest(feedback.archive, rollout_steps)
     key = jax.random.fold_in(jax.random.key(_DIAGNOSTIC_KEY), feedback.env_steps)
     row_key, key = jax.random.split(key)
@@ -133,11 +140,14 @@ def make_intervention(
     log_prob = distributions.log_prob(raw_action, *policy(params, obs))
     batch = PolicyBatch(obs=obs, raw_action=raw_action, log_prob=log_prob)
     classes = pushing(feedback, newest)
-    return watch(repulsion, feedback, classes, params, batch, key, action_size)
+    assert feedback.classes is not None
+    metrics = repulsion.diagnose(params, feedback.classes, batch, key)
+    return metrics | worth(repulsion, feedback, classes, params, batch, key)
 
   return Intervention(
     shape_rewards=shape_rewards if repulsion.shape_rewards else None,
     shape_advantages=shape_advantages if repulsion.shape_advantages else None,
     regulariser=regulariser if repulsion.term else None,
+    look=look_at,
     diagnose=diagnose,
   )

@@ -15,7 +15,7 @@ from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.methods.feedback import FeedbackState
 from rlfb_jax.methods.off_policy_parts import OffPolicyIntervention
 from rlfb_jax.methods.parts import Feedback
-from rlfb_jax.methods.watch import gated_classes, live_classes, watch
+from rlfb_jax.methods.watch import gated_classes, live_classes, look, worth
 from rlfb_jax.repulsion import (
   PolicyBatch,
   Repulsion,
@@ -108,7 +108,11 @@ def make_off_policy_intervention(
     params = agent.actor_params(agent_state)
     batch = PolicyBatch(obs=obs)
     classes = live_classes(state)
-    state, metrics = watch(repulsion, state, classes, params, batch, key, action_size)
+    assert state.classes is not None
+    metrics = repulsion.diagnose(params, state.classes, batch, key)
+    entropy, saturation = metrics['policy/entropy'], metrics['policy/saturation']
+    state = look(repulsion, state, entropy, saturation, action_size)
+    metrics |= worth(repulsion, state, classes, params, batch, key)
     return gate(state) if repulsion.gate else state, metrics
 
   return OffPolicyIntervention(

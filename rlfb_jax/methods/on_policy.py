@@ -146,6 +146,8 @@ def make_on_policy(
     )
     metrics: Metrics = {'saturation': saturated_share(experience.action)}
     seen = feedback.observe(state.feedback, experience) if feedback else None
+    if phase == LEARN and intervention is not None:
+      seen = intervention.look(seen, experience)
     novelty = state.exploration
     if phase == EXPLORE and exploration is not None:
       novelty, rewards = exploration.reward(novelty, experience.obs)
@@ -228,8 +230,7 @@ def make_diagnosis(
     quality = feedback.quality(state.feedback)
     if intervention is None:
       return state, quality
-    seen, metrics = intervention.diagnose(state.feedback, state.agent)
-    return state.replace(feedback=seen), quality | metrics
+    return state, quality | intervention.diagnose(state.feedback, state.agent)
 
   return diagnose
 

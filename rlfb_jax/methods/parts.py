@@ -93,10 +93,13 @@ class Intervention(NamedTuple):
     shape_advantages: `(feedback, experience) -> [T, N]`, advantages of one more
       surrogate, which moves the mean of the policy alone.
     regulariser: `(feedback, agent, experience) -> Regulariser`.
-    diagnose: `(feedback, agent) -> (feedback, metrics)`, after each chunk.
+    look: `(feedback, experience) -> feedback`, before each update: whether the policy
+      still bears it.
+    diagnose: `(feedback, agent) -> metrics`, after each chunk.
   """
 
   shape_rewards: Callable[..., jax.Array] | None
   shape_advantages: Callable[..., jax.Array] | None
   regulariser: Callable[..., Any] | None
-  diagnose: Callable[..., tuple[Any, Metrics]]
+  look: Callable[..., Any]
+  diagnose: Callable[..., Metrics]

@@ -44,41 +44,51 @@ def gated_classes(
   return repulsion.gate(classes, predicted)
 
 
-def watch(
+def look(
+  repulsion: Repulsion,
+  feedback: FeedbackState,
+  entropy: jax.Array,
+  saturation: jax.Array,
+  action_size: int,
+) -> FeedbackState:
+  """Switches the repulsion off for good where the policy has collapsed.
+
+  Args:
+    repulsion: what pushes.
+    feedback: who counts the strikes.
+    entropy: of executed actions, [] nats.
+    saturation: share of action entries at their bounds, [].
+    action_size: da.
+  """
+  assert feedback.classes is not None
+  decision = abort_rule(feedback.strikes, entropy, saturation, action_size)
+  return feedback.replace(
+    # Before there is anything to be pushed from, nothing can be its fault.
+    strikes=jnp.where(repulsion.pushes(feedback.classes), decision.strikes, 0),
+    repelling=feedback.repelling & ~decision.abort,
+  )
+
+
+def worth(
   repulsion: Repulsion,
   feedback: FeedbackState,
   classes: ClassStatistics,
   params: Params,
   batch: PolicyBatch,
   key: Key,
-  action_size: int,
-) -> tuple[FeedbackState, Metrics]:
-  """Measures the repulsion, and switches it off for good where the policy collapsed.
+) -> Metrics:
+  """What the push is worth to the policy now, and whether it is on.
 
   Args:
     repulsion: what pushes.
-    feedback: who counts the strikes.
+    feedback: whether it may.
     classes: that push, gated where there is a gate.
     params: of the actor.
     batch: states that the policy visits.
     key: noise of re-sampled actions.
-    action_size: da.
   """
-  assert feedback.classes is not None
-  metrics = repulsion.diagnose(params, feedback.classes, batch, key)
-  decision = abort_rule(
-    feedback.strikes,
-    metrics['policy/entropy'],
-    metrics['policy/saturation'],
-    action_size,
-  )
-  feedback = feedback.replace(
-    # Before there is anything to be pushed from, nothing can be its fault.
-    strikes=jnp.where(repulsion.pushes(feedback.classes), decision.strikes, 0),
-    repelling=feedback.repelling & ~decision.abort,
-  )
   classes = live_classes(feedback.replace(classes=classes))
-  return feedback, metrics | {
+  return {
     'kl/value': repulsion.value(params, classes, batch, key),
     'kl/repelling': feedback.repelling.astype(jnp.float32),
   }

@@ -104,8 +104,8 @@ def abort_rule(
   """Whether the policy has collapsed: switch the repulsion off for this seed.
 
   A look is bad if the entropy is below -3 nats per action dimension or more than 90 %
-  of action entries are saturated; five bad ones in a row abort. There is one after
-  each chunk, which may be several iterations of PPO.
+  of action entries are saturated; five bad ones in a row abort. PPO looks at each
+  rollout, an agent with a replay buffer after each chunk.
 
   Args:
     strikes: bad looks in a row before this one, [] int32.

@@ -75,6 +75,7 @@ def test_pre_training_is_paid_for_novelty_with_epochs_of_its_own_and_without_a_p
     shape_rewards=lambda feedback, experience: 1.0 + experience.env_reward,
     shape_advantages=None,
     regulariser=None,
+    look=lambda feedback, experience: feedback,
     diagnose=None,
   )
   algorithm = make_on_policy(

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlfb_jax.core import distributions
 from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.methods.intervene import make_intervention
-from rlfb_jax.methods.watch import watch
+from rlfb_jax.methods.watch import look, worth
 from rlfb_jax.repulsion import PolicyBatch, RepulsionOptions, make_repulsion
 
 STEPS, ENVS, N = 12, 4, 3
@@ -33,17 +34,14 @@ def policy(params, obs):
   return obs[..., :1] * params, jnp.zeros(1)
 
 
-def look(feedback, repulsion, saturation=COLLAPSED):
-  """The real rule on a made-up diagnosis."""
-  found = {
-    'policy/entropy': jnp.float32(0.0),
-    'policy/saturation': jnp.float32(saturation),
-  }
-  repulsion = repulsion._replace(diagnose=lambda *_: found)
+def see(feedback, repulsion, saturation=COLLAPSED):
+  return look(repulsion, feedback, jnp.float32(0.0), jnp.float32(saturation), 1)
+
+
+def measure(feedback, repulsion):
   batch = PolicyBatch(obs=jnp.ones((8, 2)))
-  return watch(
-    repulsion, feedback, feedback.classes, 1.0, batch, jax.random.key(0), action_size=1
-  )
+  key = jax.random.key(0)
+  return worth(repulsion, feedback, feedback.classes, 1.0, batch, key)
 
 
 def rated(repulsion, counts):
@@ -72,7 +70,8 @@ def test_only_what_pushes_can_be_at_fault(counts, pushes):
   feedback = Feedback(rated(repulsion, counts))
   assert bool(jnp.any(feedback.classes.mask))
   for _ in range(5):
-    feedback, metrics = look(feedback, repulsion)
+    feedback = see(feedback, repulsion)
+  metrics = measure(feedback, repulsion)
   assert int(feedback.strikes) == 5 * pushes
   assert bool(feedback.repelling) is not pushes
   assert float(metrics['kl/repelling']) == 1 - pushes
@@ -84,12 +83,11 @@ def test_the_value_is_that_of_the_push_as_it_is_made():
   options = RepulsionOptions(kl_mode='influence')
   influence = make_repulsion(options, policy, N, 2, 1)
   classes = rated(influence, (10, 10, 10))
-  _, metrics = look(Feedback(classes), influence, HEALTHY)
+  metrics = measure(Feedback(classes), influence)
   joint = RepulsionOptions(kl_scope='joint')
-  _, same = look(Feedback(classes), make_repulsion(joint, policy, N, 2, 1), HEALTHY)
-  _, other = look(
-    Feedback(classes), make_repulsion(RepulsionOptions(), policy, N, 2, 1), HEALTHY
-  )
+  same = measure(Feedback(classes), make_repulsion(joint, policy, N, 2, 1))
+  plain = make_repulsion(RepulsionOptions(), policy, N, 2, 1)
+  other = measure(Feedback(classes), plain)
   assert float(metrics['kl/value']) == pytest.approx(float(same['kl/value']), rel=1e-6)
   assert float(metrics['kl/value']) > 1.05 * float(other['kl/value']) > 0
 
@@ -147,8 +145,61 @@ def test_a_look_is_at_all_environments_and_all_steps():
 
 def test_what_the_gate_has_closed_is_worth_nothing():
   # The best class has all others below it, the worst none.
-  _, best = _newest([], below_median=True)
-  _, plain = _newest([])
+  best = _newest([], below_median=True)
+  plain = _newest([])
   assert float(best['kl/value']) == float(plain['kl/value']) > 0
-  _, worst = _newest([], boundaries=(99.0, 100.0), below_median=True)
+  worst = _newest([], boundaries=(99.0, 100.0), below_median=True)
   assert float(worst['kl/value']) == 0
+
+
+def test_ppo_looks_at_every_rollout_and_a_healthy_one_starts_anew():
+  options = RepulsionOptions(kl_batch=8)
+  repulsion = make_repulsion(options, policy, N, 2, 1)
+  parts = make_intervention(repulsion, policy, options, None, 1, STEPS, 4)
+
+  def rollout(mean, std, seed=0):
+    rng = np.random.default_rng(seed)
+    raw = jnp.asarray(rng.normal(mean, std, (STEPS, ENVS, 1)), jnp.float32)
+    density = distributions.log_prob(
+      raw, jnp.float32(mean), jnp.log(jnp.float32([std]))
+    )
+    return SimpleNamespace(pre_tanh=raw, log_prob=density, action=jnp.tanh(raw))
+
+  healthy, narrow, saturated = rollout(0, 0.5), rollout(0, 1e-3), rollout(9, 0.5)
+  feedback = Feedback(rated(repulsion, (10, 10, 10)))
+  struck = []
+  for seen in [narrow, saturated, healthy, *[narrow] * 4]:
+    feedback = parts.look(feedback, seen)
+    struck.append(int(feedback.strikes))
+  assert struck == [1, 2, 0, 1, 2, 3, 4]
+  assert bool(feedback.repelling)
+  feedback = parts.look(feedback, saturated)
+  assert not bool(feedback.repelling)
+  # For good.
+  assert not bool(parts.look(feedback, healthy).repelling)
+
+
+@pytest.mark.parametrize('std', [0.02, 0.5])
+def test_the_entropy_that_is_looked_at_is_that_of_executed_actions(std, monkeypatch):
+  """-5 and -0.2 nats: against a histogram of what was done."""
+  looks = []
+
+  def look(repulsion, feedback, entropy, saturation, action_size):
+    looks.append((float(entropy), float(saturation)))
+    return feedback
+
+  monkeypatch.setattr('rlfb_jax.methods.intervene.look', look)
+  options = RepulsionOptions(kl_batch=8)
+  repulsion = make_repulsion(options, policy, N, 2, 1)
+  parts = make_intervention(repulsion, policy, options, None, 1, STEPS, 4)
+  raw = np.random.default_rng(0).normal(0.8, std, (200_000, 1, 1)).astype(np.float32)
+  density = distributions.log_prob(jnp.asarray(raw), 0.8, jnp.log(jnp.array([std])))
+  action = np.tanh(raw)
+  parts.look(
+    None, SimpleNamespace(pre_tanh=jnp.asarray(raw), log_prob=density, action=action)
+  )
+  mass, edges = np.histogram(action, bins=400, density=True)
+  width, mass = edges[1] - edges[0], mass[mass > 0]
+  ((entropy, saturation),) = looks
+  assert entropy == pytest.approx(-np.sum(mass * np.log(mass)) * width, abs=0.02)
+  assert saturation == pytest.approx(np.mean(np.abs(action) > 0.97), abs=1e-6)
