@@ -18,9 +18,7 @@ it, as Markdown, are made from that file alone
 
 import argparse
 import functools
-import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -31,9 +29,9 @@ import products
 import update_workloads
 import workloads
 from accelerator_report import ANY, METHODS, PRECISIONS
-from measure import Compilations, warn_of_load
-from taking_turns import Piece, Progress, take_turns
-from update_workloads import Size
+from measure import warn_of_load
+from taking_turns import Piece, measure
+from update_workloads import QUICK_SIZES, SIZES, Size
 
 from rlfb_jax import envs
 from rlfb_jax.core.precision import with_precision
@@ -68,10 +66,7 @@ class Scale(NamedTuple):
 
 FULL = Scale(
   num_envs={'native': (32, 320, 4096), 'mjx': (320, 4096)},
-  sizes=(
-    Size('walker', 1024, 2, 1024, 24, 6),
-    Size('small', 256, 2, 256, 24, 6),
-  ),
+  sizes=tuple(size for size in SIZES if size.name in ('walker', 'small')),
   seeds=(1, 10),
   rows=100_000,
   ppo=workloads.SIZES,
@@ -80,7 +75,7 @@ FULL = Scale(
 )
 QUICK = Scale(
   num_envs={'native': (2,), 'mjx': (2,)},
-  sizes=(Size('walker', 16, 2, 16, 24, 6),),
+  sizes=QUICK_SIZES,
   seeds=(1, 2),
   rows=1_000,
   ppo=workloads.TINY_SIZES,
@@ -95,45 +90,48 @@ class Group(NamedTuple):
   Attributes:
     part: one of `PARTS`.
     label: which of them: environments, sizes of networks, or seeds.
-    make: the pieces, when their turn comes.
+    make: the pieces.
+    budget: seconds for all rounds.
   """
 
   part: str
   label: str
   make: Callable[[], list[Piece]]
+  budget: float
+
+  @property
+  def facts(self) -> dict[str, str]:
+    """What tells it from other groups."""
+    return {'part': self.part, 'label': self.label}
 
 
 def groups(scale: Scale, parts: Sequence[str]) -> list[Group]:
   """All that is to be measured, in order."""
   size = scale.sizes[0]
+
+  def group(
+    part: str, label: str, make: Callable[..., list[Piece]], *args: Any
+  ) -> Group:
+    return Group(part, label, functools.partial(make, *args), scale.seconds)
+
+  def moved_by(engine: str) -> list[Group]:
+    counts = scale.num_envs[engine]
+    return [group(engine, f'{count:,}', physics, engine, count) for count in counts]
+
   found = [
-    *_physics('native', scale),
-    *(
-      Group('updates', size.text, functools.partial(updates, size, scale.seeds))
-      for size in scale.sizes
-    ),
-    Group('bilevel', size.text, functools.partial(bilevel, size, scale.rows)),
-    *(
-      Group('methods', str(seeds), functools.partial(methods, scale, seeds))
-      for seeds in scale.seeds
-    ),
-    *_physics('mjx', scale),
+    *moved_by('native'),
+    *(group('updates', s.text, updates, s, scale.seeds) for s in scale.sizes),
+    group('bilevel', size.text, bilevel, size, scale.rows),
+    *(group('methods', str(seeds), methods, scale, seeds) for seeds in scale.seeds),
+    *moved_by('mjx'),
   ]
-  return [group for group in found if group.part in parts]
-
-
-def _physics(engine: str, scale: Scale) -> list[Group]:
-  return [
-    Group(engine, f'{count:,}', functools.partial(physics, engine, count))
-    for count in scale.num_envs[engine]
-  ]
+  return [one for one in found if one.part in parts]
 
 
 def physics(engine: str, num_envs: int) -> list[Piece]:
   """Environment steps in one program."""
   env = envs.make(TASK, engine=engine)
-  workload = workloads.env_steps(env, 1, num_envs, STEPS)
-  return [Piece(engine, _times(workload.run), per=workload.env_steps)]
+  return [_piece(engine, workloads.env_steps(env, 1, num_envs, STEPS))]
 
 
 def updates(size: Size, seeds: Sequence[int]) -> list[Piece]:
@@ -183,18 +181,17 @@ def methods(scale: Scale, seeds: int) -> list[Piece]:
     for request in training.sessions[:1]:
       training.session(request)
     training.chunk()
-    workload = training.learn()
-    return Piece(method, _times(workload.run), per=workload.env_steps)
+    return _piece(method, training.learn())
 
   return [piece(method) for method in METHODS]
 
 
-def _times(run: Callable[[], object]) -> Callable[[int], object]:
-  def repeat(n: int) -> None:
+def _piece(name: str, workload: workloads.Workload) -> Piece:
+  def run(n: int) -> None:
     for _ in range(n):
-      run()
+      workload.run()
 
-  return repeat
+  return Piece(name, run, per=workload.env_steps)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -238,9 +235,7 @@ def main(argv: Sequence[str]) -> None:
   """Measures, saves, reports."""
   options = parse(argv)
   scale = scale_of(options)
-  compilations = Compilations()
-  started = time.monotonic()
-  results: dict[str, Any] = {
+  facts = {
     **manifest.make(),
     'load_average': warn_of_load(),
     'task': TASK,
@@ -251,20 +246,8 @@ def main(argv: Sequence[str]) -> None:
       )
       for size in scale.sizes
     },
-    'groups': [],
   }
-  todo = groups(scale, options.only)
-  progress = Progress([scale.seconds] * len(todo))
-  for group in todo:
-    progress.next(f'{group.part}, {group.label}')
-    samples = take_turns(group.make(), scale.seconds, compilations)
-    facts = {'part': group.part, 'label': group.label}
-    results['groups'].append({**facts, **samples._asdict()})
-    results['minutes'] = round((time.monotonic() - started) / 60, 1)
-    options.out.write_text(json.dumps(results, indent=1) + '\n')
-  text = accelerator_report.markdown(results)
-  options.out.with_suffix('.md').write_text(text)
-  print(text)
+  measure(groups(scale, options.only), facts, options.out, accelerator_report.markdown)
 
 
 if __name__ == '__main__':

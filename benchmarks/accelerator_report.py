@@ -9,7 +9,7 @@ from typing import Any
 
 from figures import Results
 from measure import Summary, summarize
-from report import read_samples, table
+from report import circumstances, read_samples, table
 
 ENGINES = ('native', 'mjx')
 PRECISIONS = ('float32', 'tensorfloat32')
@@ -19,7 +19,6 @@ METHODS = ('ppo', 'rbrl_kl')
 
 def markdown(results: Results) -> str:
   """All tables that the samples give; a run that was cut short has fewer."""
-  versions = {k: v for k, v in results['versions'].items() if v}
   sections = {
     f'Physics of {results["task"]}, inside a program': _physics(results),
     'One update of SAC': _updates(results),
@@ -27,12 +26,7 @@ def markdown(results: Results) -> str:
     'Methods on C MuJoCo, labelling sessions apart': _methods(results),
   }
   parts = [
-    '# On an accelerator',
-    f'`{" ".join(results["command"])}`, {results["started"]},'
-    f' {results["minutes"]} minutes.',
-    f'{results["device"]["kind"]}, {results["cores"]} cores of {results["processor"]},'
-    f' load average {results["load_average"]:.2f} before.'
-    f' {", ".join(f"{k} {v}" for k, v in versions.items())}.',
+    *circumstances('On an accelerator', results, results['device']['kind']),
     'Medians [smallest-largest] over rounds in which the pieces of a row, or of a size,'
     ' take turns. Programs compiled while the clock ran:'
     f' {sum(group["compiled"] for group in results["groups"])} (wanted: 0).',

@@ -58,25 +58,39 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
-def _circumstances(results: Results) -> str:
-  versions = {k: v for k, v in results['versions'].items() if v}
-  for facts in results['baselines'].values():
-    versions |= facts.get('versions', {})
-  said = ', '.join(f'{name} {version}' for name, version in versions.items())
-  sizes = ', '.join(f'{name} {value}' for name, value in results['sizes'].items())
-  lines = [
-    '# Throughput',
-    '',
+def circumstances(title: str, results: Results, device: str = '') -> list[str]:
+  """How every report begins: its title, when and how it was made, and where.
+
+  Args:
+    title: of the report.
+    results: raw samples, with the entries of a manifest, `load_average` and, once all
+      is measured, `minutes`.
+    device: what computed beside the processor.
+  """
+  versions = ', '.join(f'{name} {v}' for name, v in results['versions'].items() if v)
+  where = f'{device}; ' if device else ''
+  return [
+    f'# {title}',
     f'`{" ".join(results["command"])}`, {results["started"]},'
     f' {results.get("minutes", 0)} minutes.',
-    '',
-    f'{results["processor"]}, {results["cores"]} cores, load average'
-    f' {results["load_average"]:.2f} before. {said}.',
-    '',
-    f'Sizes: {sizes}. Medians [smallest-largest] over rounds in which everything takes'
-    ' its turn; steps are control steps, of all environments and seeds together.',
+    f'{where}{results["processor"]}, {results["cores"]} cores, load average'
+    f' {results["load_average"]:.2f} before. {versions}.',
   ]
-  return '\n'.join(lines)
+
+
+def _circumstances(results: Results) -> str:
+  versions = dict(results['versions'])
+  for facts in results['baselines'].values():
+    versions |= facts.get('versions', {})
+  sizes = ', '.join(f'{name} {value}' for name, value in results['sizes'].items())
+  return '\n\n'.join(
+    [
+      *circumstances('Throughput', {**results, 'versions': versions}),
+      f'Sizes: {sizes}. Medians [smallest-largest] over rounds in which everything'
+      ' takes its turn; steps are control steps, of all environments and seeds'
+      ' together.',
+    ]
+  )
 
 
 def _speed(results: Results, task: str) -> str:

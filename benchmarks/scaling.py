@@ -34,7 +34,7 @@ from typing import IO, Any
 import command_line
 import workloads
 from measure import summarize, warn_of_load
-from report import table
+from report import circumstances, table
 from workers import ROOT
 
 from rlfb_jax.training import manifest
@@ -193,13 +193,8 @@ def _text(file: IO[str]) -> str:
 def markdown(results: dict[str, Any]) -> str:
   """All tables that the samples give."""
   sizes = ', '.join(f'{name} {value}' for name, value in results['sizes'].items())
-  versions = ', '.join(f'{n} {v}' for n, v in results['versions'].items() if v)
   parts = [
-    '# Scaling',
-    f'`{" ".join(results["command"])}`, {results["started"]},'
-    f' {results["minutes"]} minutes.',
-    f'{results["processor"]}, {results["cores"]} cores, load average'
-    f' {results["load_average"]:.2f} before. {versions}.',
+    *circumstances('Scaling', results),
     f'PPO on {TASK} (C MuJoCo). {sizes}. Medians [smallest-largest] of chunks of one'
     ' rollout and its updates; the work is the same in all rows of a table.',
   ]

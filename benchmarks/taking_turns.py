@@ -1,9 +1,11 @@
 """Things that are timed in turns, as often as a budget of seconds allows."""
 
+import json
+import pathlib
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from measure import Compilations
 
@@ -98,3 +100,48 @@ class Progress:
       flush=True,
     )
     self._done += 1
+
+
+class Group(Protocol):
+  """Pieces that take turns: made only when their turn comes, dropped after it."""
+
+  @property
+  def facts(self) -> dict[str, str]:
+    """What tells it from other groups; kept beside its samples."""
+
+  @property
+  def make(self) -> Callable[[], list[Piece]]:
+    """The pieces."""
+
+  @property
+  def budget(self) -> float:
+    """Seconds for all rounds."""
+
+
+def measure(
+  groups: Sequence[Group],
+  facts: Mapping[str, Any],
+  out: pathlib.Path,
+  markdown: Callable[[dict[str, Any]], str],
+) -> None:
+  """Measures group after group, and prints the tables.
+
+  Args:
+    groups: in their order.
+    facts: of the whole, JSON values, kept beside the samples.
+    out: raw samples, written anew after each group; the tables go beside it.
+    markdown: the tables of what is in that file.
+  """
+  compilations = Compilations()
+  started = time.monotonic()
+  results: dict[str, Any] = {**facts, 'groups': []}
+  progress = Progress([group.budget for group in groups])
+  for group in groups:
+    progress.next(', '.join(group.facts.values()))
+    samples = take_turns(group.make(), group.budget, compilations)
+    results['groups'].append({**group.facts, **samples._asdict()})
+    results['minutes'] = round((time.monotonic() - started) / 60, 1)
+    out.write_text(json.dumps(results, indent=1) + '\n')
+  text = markdown(results)
+  out.with_suffix('.md').write_text(text)
+  print(text)

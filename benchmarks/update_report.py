@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from measure import Summary, ratio_of_medians, ratio_of_rounds, summarize
-from report import read_samples, table
+from report import circumstances, read_samples, table
 
 Results = dict[str, Any]
 
@@ -124,16 +124,10 @@ def _pass(results: Results) -> float:
 
 
 def _circumstances(results: Results) -> str:
-  versions = {k: v for k, v in results['versions'].items() if v}
-  said = ', '.join(f'{name} {version}' for name, version in versions.items())
   sizes = '; '.join(f'{name}: {text}' for name, text in results['sizes'].items())
   return '\n\n'.join(
     [
-      '# Off-policy updates',
-      f'`{" ".join(results["command"])}`, {results["started"]},'
-      f' {results.get("minutes", 0)} minutes.',
-      f'{results["processor"]}, {results["cores"]} cores, load average'
-      f' {results["load_average"]:.2f} before. {said}.',
+      *circumstances('Off-policy updates', results),
       f'Sizes: {sizes}. Milliseconds, medians [smallest-largest] over rounds in which'
       ' what is compared takes turns. Shares are the time of the plain float32 matrix'
       ' products of the same shapes, counted as in `update_products.py`, over the time'

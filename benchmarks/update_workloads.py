@@ -70,6 +70,14 @@ class Size(NamedTuple):
     return {name: getattr(self, name) for name in names}
 
 
+SIZES = (
+  Size('walker', 1024, 2, 1024, 24, 6),
+  Size('metaworld', 256, 3, 512, 39, 4),
+  Size('small', 256, 2, 256, 24, 6),
+)
+QUICK_SIZES = (Size('walker', 16, 2, 16, 24, 6),)
+
+
 def update_products_of(agent: str, size: Size) -> Piece:
   """The products of one update of 'sac' or 'ddpg'."""
   passes = passes_of(agent, size)

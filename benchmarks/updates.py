@@ -16,9 +16,7 @@ should run meanwhile.
 """
 
 import argparse
-import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -26,9 +24,9 @@ import command_line
 import products
 import update_report
 import update_workloads as workloads
-from measure import Compilations, warn_of_load
-from taking_turns import Piece, Progress, take_turns
-from update_workloads import Size
+from measure import warn_of_load
+from taking_turns import Piece, measure
+from update_workloads import QUICK_SIZES, SIZES, Size
 
 from rlfb_jax import envs, methods
 from rlfb_jax.bin import launch
@@ -36,12 +34,6 @@ from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.training import manifest
 
 PARTS = ('updates', 'steps', 'bilevel', 'reward')
-SIZES = (
-  Size('walker', 1024, 2, 1024, 24, 6),
-  Size('metaworld', 256, 3, 512, 39, 4),
-  Size('small', 256, 2, 256, 24, 6),
-)
-QUICK_SIZES = (Size('walker', 16, 2, 16, 24, 6),)
 SEEDS = 10
 FRESH = '--replay_fresh_labels=true'
 SEGMENT_STEPS = 50
@@ -110,6 +102,11 @@ class Group(NamedTuple):
   size: Size
   make: Make
   budget: float
+
+  @property
+  def facts(self) -> dict[str, str]:
+    """What tells it from other groups."""
+    return {'label': self.label, 'size': self.size.name}
 
 
 def groups(scale: Scale, parts: Sequence[str]) -> list[Group]:
@@ -287,9 +284,7 @@ def main(argv: Sequence[str]) -> None:
   """Measures, saves, reports."""
   options = parse(argv)
   scale = QUICK if options.quick else FULL
-  compilations = Compilations()
-  started = time.monotonic()
-  results: dict[str, Any] = {
+  facts = {
     **manifest.make(),
     'load_average': warn_of_load(),
     'sizes': {size.name: size.text for size in scale.sizes},
@@ -298,20 +293,8 @@ def main(argv: Sequence[str]) -> None:
     'relabelled': scale.relabelled,
     **products_facts(scale),
     'plans': plans(),
-    'groups': [],
   }
-  todo = groups(scale, options.only)
-  progress = Progress([group.budget for group in todo])
-  for group in todo:
-    progress.next(f'{group.label}, {group.size.name}')
-    samples = take_turns(group.make(), group.budget, compilations)
-    facts = {'label': group.label, 'size': group.size.name}
-    results['groups'].append({**facts, **samples._asdict()})
-    results['minutes'] = round((time.monotonic() - started) / 60, 1)
-    options.out.write_text(json.dumps(results, indent=1) + '\n')
-  text = update_report.markdown(results)
-  options.out.with_suffix('.md').write_text(text)
-  print(text)
+  measure(groups(scale, options.only), facts, options.out, update_report.markdown)
 
 
 if __name__ == '__main__':

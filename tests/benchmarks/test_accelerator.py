@@ -7,7 +7,6 @@ import accelerator
 import accelerator_report
 import jax
 import measure
-import pytest
 from jax.lax import Precision
 from taking_turns import take_turns
 
@@ -83,10 +82,3 @@ def test_a_budget_of_nothing_only_compiles():
   piece = accelerator.Piece('x', calls.append)
   take_turns([piece], 0.0, measure.Compilations())
   assert calls == [1] * 4  # Compiled, timed once, and the fewest rounds.
-
-
-def test_a_file_of_something_else_is_one_sentence(tmp_path):
-  other = tmp_path / 'other.json'
-  other.write_text('{}')
-  with pytest.raises(SystemExit, match='holds no samples; try python benchmarks/acc'):
-    accelerator_report.main([str(other)])

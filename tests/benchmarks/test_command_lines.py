@@ -3,6 +3,7 @@
 import json
 
 import accelerator
+import accelerator_report
 import command_line
 import jax
 import pytest
@@ -74,14 +75,15 @@ def test_mistakes_are_said_at_once(name, flag, said, folders, capsys):
   assert not list(folders.iterdir())
 
 
-@pytest.mark.parametrize('module', [report, update_report])
+@pytest.mark.parametrize('module', [report, update_report, accelerator_report])
 def test_a_report_of_no_file_is_one_sentence(module, tmp_path):
   for argv in ([], ['no_such.json'], ['a.json', 'b.json']):
     with pytest.raises(SystemExit, match='is not one file of raw samples; try python'):
       module.main(argv)
   path = tmp_path / 'a.json'
   path.write_text(json.dumps({'other': 1}))
-  with pytest.raises(SystemExit, match='holds no samples'):
+  again = f'holds no samples; try python benchmarks/{module.__name__}.py'
+  with pytest.raises(SystemExit, match=again):
     module.main([str(path)])
 
 
