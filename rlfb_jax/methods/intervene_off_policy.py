@@ -107,12 +107,11 @@ def make_off_policy_intervention(
   ) -> tuple[FeedbackState, Metrics]:
     params = agent.actor_params(agent_state)
     batch = PolicyBatch(obs=obs)
-    classes = live_classes(state)
     assert state.classes is not None
     metrics = repulsion.diagnose(params, state.classes, batch, key)
     entropy, saturation = metrics['policy/entropy'], metrics['policy/saturation']
     state = look(repulsion, state, entropy, saturation, action_size)
-    metrics |= worth(repulsion, state, classes, params, batch, key)
+    metrics |= worth(repulsion, state, live_classes(state), params, batch, key)
     return gate(state) if repulsion.gate else state, metrics
 
   return OffPolicyIntervention(

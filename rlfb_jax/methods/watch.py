@@ -82,12 +82,11 @@ def worth(
   Args:
     repulsion: what pushes.
     feedback: whether it may.
-    classes: that push, gated where there is a gate.
+    classes: the live ones, gated where there is a gate.
     params: of the actor.
     batch: states that the policy visits.
     key: noise of re-sampled actions.
   """
-  classes = live_classes(feedback.replace(classes=classes))
   return {
     'kl/value': repulsion.value(params, classes, batch, key),
     'kl/repelling': feedback.repelling.astype(jnp.float32),

@@ -12,11 +12,10 @@ import pytest
 from rlfb_jax.core import distributions
 from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.methods.intervene import make_intervention
-from rlfb_jax.methods.watch import look, worth
+from rlfb_jax.methods.watch import live_classes, look, worth
 from rlfb_jax.repulsion import PolicyBatch, RepulsionOptions, make_repulsion
 
 STEPS, ENVS, N = 12, 4, 3
-HEALTHY, COLLAPSED = 0.0, 1.0  # Saturation.
 
 
 class Feedback(flax.struct.PyTreeNode):
@@ -34,14 +33,14 @@ def policy(params, obs):
   return obs[..., :1] * params, jnp.zeros(1)
 
 
-def see(feedback, repulsion, saturation=COLLAPSED):
-  return look(repulsion, feedback, jnp.float32(0.0), jnp.float32(saturation), 1)
+def see_collapsed(feedback, repulsion):
+  return look(repulsion, feedback, jnp.float32(0.0), jnp.float32(1.0), 1)
 
 
 def measure(feedback, repulsion):
   batch = PolicyBatch(obs=jnp.ones((8, 2)))
   key = jax.random.key(0)
-  return worth(repulsion, feedback, feedback.classes, 1.0, batch, key)
+  return worth(repulsion, feedback, live_classes(feedback), 1.0, batch, key)
 
 
 def rated(repulsion, counts):
@@ -70,7 +69,7 @@ def test_only_what_pushes_can_be_at_fault(counts, pushes):
   feedback = Feedback(rated(repulsion, counts))
   assert bool(jnp.any(feedback.classes.mask))
   for _ in range(5):
-    feedback = see(feedback, repulsion)
+    feedback = see_collapsed(feedback, repulsion)
   metrics = measure(feedback, repulsion)
   assert int(feedback.strikes) == 5 * pushes
   assert bool(feedback.repelling) is not pushes

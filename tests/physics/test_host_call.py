@@ -15,6 +15,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from rlfb_jax.physics import host_call as module
+from rlfb_jax.physics import xla_ffi
 from rlfb_jax.physics.host_call import host_call
 
 pytestmark = pytest.mark.skipif(
@@ -180,9 +181,9 @@ WAIT = ['cuStreamSynchronize']
 
 
 def call_on_a_device(monkeypatch, name, driver, has_stream=True):
-  memory = module._CudaMemory(driver)
+  memory = xla_ffi.CudaMemory(driver)
 
-  @module._GetStream
+  @xla_ffi.GetStream
   def get_stream(arguments):
     arguments[0].stream = STREAM
 
@@ -191,7 +192,7 @@ def call_on_a_device(monkeypatch, name, driver, has_stream=True):
 
     def __init__(self, frame):
       self.args, self.results, self.context = frame.args, frame.results, frame.context
-      api = module._Api.from_buffer_copy(frame.api[0])
+      api = xla_ffi.Api.from_buffer_copy(frame.api[0])
       api.get_stream = get_stream
       self.api = ctypes.pointer(api)
 
