@@ -125,7 +125,9 @@ def aggregate(members: jax.Array, how: str, weight: jax.Array | float) -> jax.Ar
   return mean - weight * std if how == 'mean_minus_std' else mean + weight * std
 
 
-def ensemble_outputs(params: MLP, inputs: jax.Array) -> jax.Array:
+def ensemble_outputs(
+  options: RewardOptions, params: MLP, inputs: jax.Array
+) -> jax.Array:
   """Raw outputs of all members for inputs [R, ds + da], [K, R].
 
   Long inputs go through in equal chunks of at most `CHUNK_ROWS` rows.
@@ -135,7 +137,7 @@ def ensemble_outputs(params: MLP, inputs: jax.Array) -> jax.Array:
   chunk = -(-rows // num_chunks)
 
   def members(x: jax.Array) -> jax.Array:
-    return map_members(lambda p: predict_member(p, x), params)
+    return map_members(lambda p: predict_member(p, x, options.head), params)
 
   if num_chunks == 1:
     return members(inputs)
@@ -173,7 +175,7 @@ def make_reward_model(
         f'[..., {action_size}], got {obs.shape} and {action.shape}.'
       )
     inputs = network_inputs(options, state.obs_mean, state.obs_std, obs, action)
-    flat = ensemble_outputs(state.params, inputs.reshape(-1, inputs.shape[-1]))
+    flat = ensemble_outputs(options, state.params, inputs.reshape(-1, inputs.shape[-1]))
     return flat.reshape(num_members, *inputs.shape[:-1])
 
   def r_hat_members(

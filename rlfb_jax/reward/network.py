@@ -8,15 +8,19 @@ rate. Where it only predicts there is no such gradient, and rows save a fifth of
 time: nothing is transposed, and biases are added along the contiguous axis.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
 
 from rlfb_jax.core.networks import MLP, Layer, apply_mlp
-from rlfb_jax.core.types import Key
+from rlfb_jax.core.types import Activation, Key
 
 SLOPE = 0.01  # of LeakyReLU below zero.
+HEADS: Mapping[str, Activation] = MappingProxyType(
+  {'tanh': jnp.tanh, 'sigmoid': jax.nn.sigmoid, 'relu': jax.nn.relu}
+)
 
 
 @jax.custom_jvp
@@ -58,20 +62,21 @@ def init_member(key: Key, sizes: Sequence[int]) -> MLP:
   return tuple(layers)
 
 
-def predict_member(params: MLP, inputs: jax.Array) -> jax.Array:
+def predict_member(params: MLP, inputs: jax.Array, head: str = 'tanh') -> jax.Array:
   """As `apply_member` but for rounding, faster where no weight is trained."""
-  return jnp.tanh(apply_mlp(params, inputs, leaky_relu)[:, 0])
+  return HEADS[head](apply_mlp(params, inputs, leaky_relu)[:, 0])
 
 
-def apply_member(params: MLP, inputs: jax.Array) -> jax.Array:
-  """Predicted reward of each row, in (-1, 1).
+def apply_member(params: MLP, inputs: jax.Array, head: str = 'tanh') -> jax.Array:
+  """Predicted reward of each row.
 
   Args:
     params: one member.
     inputs: whitened observation and action in a row, [R, ds + da].
+    head: one of `HEADS`, on the last layer.
 
   Returns:
-    [R].
+    [R], in (-1, 1) with 'tanh', (0, 1) with 'sigmoid', [0, inf) with 'relu'.
   """
   first, *inner, last = params
   hidden = jnp.einsum('de,rd->er', first.kernel, inputs)
@@ -79,4 +84,5 @@ def apply_member(params: MLP, inputs: jax.Array) -> jax.Array:
   for layer in inner:
     hidden = jnp.einsum('de,dr->er', layer.kernel, hidden)
     hidden = leaky_relu(hidden + layer.bias[:, None])
-  return jnp.tanh(jnp.einsum('d,dr->r', last.kernel[:, 0], hidden) + last.bias[0])
+  logits = jnp.einsum('d,dr->r', last.kernel[:, 0], hidden) + last.bias[0]
+  return HEADS[head](logits)

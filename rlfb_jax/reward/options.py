@@ -11,13 +11,19 @@ class RewardOptions(Options):
 
   Network, ensemble, step size, passes and sharpness are those of rating-based
   RL (White et al. 2024, public code `reward_model.py`), the first three also those of
-  PEBBLE and PrefPPO (B-Pref). Whitening, midpoints and the least last minibatch are
-  ours.
+  PEBBLE and PrefPPO (B-Pref), whose `reward_model.py` has the three heads. Whitening,
+  midpoints and the least last minibatch are ours.
   """
 
   ensemble_size: int = option(3, 'Members of the reward ensemble.', low=1)
   hidden_size: int = option(256, 'Width of the hidden layers.', low=1)
   hidden_layers: int = option(3, 'Number of hidden layers.', low=1)
+  head: str = option(
+    'tanh',
+    'Function on the last layer: rewards in (-1, 1), in (0, 1) with sigmoid, not '
+    'negative with relu, whose member is stuck once it is 0 everywhere.',
+    choices=('tanh', 'sigmoid', 'relu'),
+  )
   whiten: bool = option(
     True,
     'Whiten observations by the mean and std of all labelled clips, frozen '

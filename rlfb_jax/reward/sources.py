@@ -37,7 +37,8 @@ def segment_rewards(
 ) -> jax.Array:
   """Rewards that one member gives raw observations [..., ds] and actions: [...]."""
   inputs = network_inputs(options, obs_mean, obs_std, obs, action)
-  rewards = apply_member(params, inputs.reshape(-1, inputs.shape[-1]))
+  rows = inputs.reshape(-1, inputs.shape[-1])
+  rewards = apply_member(params, rows, options.head)
   return rewards.reshape(inputs.shape[:-1])
 
 

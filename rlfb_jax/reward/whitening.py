@@ -58,7 +58,7 @@ def standardisation(
 
   def outputs_of(part: Labelled) -> tuple[jax.Array, jax.Array]:
     rows = network_inputs(options, obs_mean, obs_std, part.obs, part.action)
-    outputs = ensemble_outputs(params, rows.reshape(-1, rows.shape[-1]))
+    outputs = ensemble_outputs(options, params, rows.reshape(-1, rows.shape[-1]))
     return outputs, jnp.repeat(part.usable, part.obs.shape[1])
 
   both = [outputs_of(part) for part in parts]

@@ -71,20 +71,33 @@ def loss_gradient(returns, ratings, n, h=1e-6, **kwargs):
   return grad
 
 
-def forward(layers, x):
+HEADS = {
+  'tanh': np.tanh,
+  'sigmoid': lambda z: 1 / (1 + np.exp(-z)),
+  'relu': lambda z: np.where(z > 0, z, 0.0),
+}
+# By the output.
+HEAD_SLOPES = {
+  'tanh': lambda out: 1 - out**2,
+  'sigmoid': lambda out: out * (1 - out),
+  'relu': lambda out: np.where(out > 0, 1.0, 0.0),
+}
+
+
+def forward(layers, x, head='tanh'):
   """Activations of every layer; layers are (kernel, bias) pairs in float64."""
   hidden = [x]
   for kernel, bias in layers[:-1]:
     z = hidden[-1] @ kernel + bias
     hidden.append(np.where(z > 0, z, 0.01 * z))
   kernel, bias = layers[-1]
-  return hidden, np.tanh(hidden[-1] @ kernel[:, 0] + bias[0])
+  return hidden, HEADS[head](hidden[-1] @ kernel[:, 0] + bias[0])
 
 
-def backward(layers, hidden, out, d_out):
+def backward(layers, hidden, out, d_out, head='tanh'):
   """Gradients like `layers` from the derivative of the outputs."""
   grads = [None] * len(layers)
-  d = (d_out * (1 - out**2))[:, None]
+  d = (d_out * HEAD_SLOPES[head](out))[:, None]
   for i in range(len(layers) - 1, -1, -1):
     grads[i] = (hidden[i].T @ d, d.sum(axis=0))
     if i:

@@ -272,6 +272,8 @@ def test_every_flag_trains():
   for flags in (
     {'loss': 'mae', 'stratified': True, 'class_weights': True},
     {'boundaries': 'order_stat', 'sharpness_mode': 'n2', 'whiten': False},
+    {'head': 'sigmoid'},
+    {'head': 'relu'},
   ):
     opts = options(max_passes=60, learning_rate=3e-3, **flags)
     model, state = start(opts)

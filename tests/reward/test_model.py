@@ -8,6 +8,8 @@ from rlfb_jax.reward import model as models
 from rlfb_jax.reward.model import aggregate, make_reward_model
 from rlfb_jax.reward.network import apply_member, init_member, predict_member
 from rlfb_jax.reward.options import RewardOptions
+from rlfb_jax.reward.sources import segment_rewards
+from rlfb_jax.reward.whitening import Labelled, standardisation
 
 DS, DA = 5, 2
 OPTIONS = RewardOptions(hidden_size=16, hidden_layers=2)
@@ -19,15 +21,17 @@ def as_float64(params):
 
 
 @pytest.mark.parametrize('apply', [apply_member, predict_member])
-def test_network_matches_float64_forward_and_backward(apply):
+@pytest.mark.parametrize('head', ['tanh', 'sigmoid', 'relu'])
+def test_network_matches_float64_forward_and_backward(head, apply):
   params = init_member(KEY, [DS + DA, 16, 16, 1])
   x = jax.random.normal(jax.random.key(1), (40, DS + DA))
   weights = jax.random.normal(jax.random.key(2), (40,))
   layers = as_float64(params)
-  hidden, out = reference.forward(layers, np.asarray(x, float))
-  np.testing.assert_allclose(apply(params, x), out, atol=1e-6)
-  want = reference.backward(layers, hidden, out, np.asarray(weights, float))
-  got = jax.grad(lambda p: jnp.sum(weights * apply(p, x)))(params)
+  hidden, out = reference.forward(layers, np.asarray(x, float), head)
+  assert 5 < np.sum(out > 0)
+  np.testing.assert_allclose(apply(params, x, head), out, atol=1e-6)
+  want = reference.backward(layers, hidden, out, np.asarray(weights, float), head)
+  got = jax.grad(lambda p: jnp.sum(weights * apply(p, x, head)))(params)
   for layer, (kernel, bias) in zip(got, want, strict=True):
     np.testing.assert_allclose(layer.kernel, kernel, atol=2e-5)
     np.testing.assert_allclose(layer.bias, bias, atol=2e-5)
@@ -61,6 +65,28 @@ def test_r_hat_is_the_mean_of_tanh_outputs_of_independent_members():
   assert np.abs(np.asarray(members[0] - members[1])).max() > 1e-3
   r_hat = model.r_hat(state, obs, action)
   np.testing.assert_allclose(r_hat, members.mean(axis=0), atol=1e-6)
+
+
+def test_the_head_is_that_of_the_options():
+  """In what predicts, in what is trained, and in what standardises."""
+  obs = jax.random.normal(jax.random.key(1), (30, DS))
+  action = jax.random.uniform(jax.random.key(2), (30, DA), minval=-1)
+  x = np.concatenate([obs, action], axis=-1).astype(float)
+  for head in ('sigmoid', 'relu'):
+    options = RewardOptions(**{**vars(OPTIONS), 'head': head})
+    model = make_reward_model(options, DS, DA)
+    state = model.init(jax.random.key(1))  # Of the first key a member is 0 everywhere.
+    first = jax.tree.map(lambda p: p[0], state.params)
+    want = reference.forward(as_float64(first), np.clip(x, -10, 10), head)[1]
+    assert want.min() >= 0 and want.max() > 0
+    got = model.outputs(state, obs, action)[0]
+    np.testing.assert_allclose(got, want, atol=1e-6)
+    inputs = options, first, state.obs_mean, state.obs_std, obs, action
+    np.testing.assert_allclose(segment_rewards(*inputs), want, atol=1e-6)
+    part = Labelled(obs[None], action[None], jnp.ones(1, bool))
+    mean, std = standardisation(options, state.params, [part], *inputs[2:4])
+    np.testing.assert_allclose(mean[0], want.mean(), atol=1e-6)
+    np.testing.assert_allclose(std[0], want.std(), atol=1e-6)
 
 
 def test_observations_are_whitened_and_actions_are_not():
