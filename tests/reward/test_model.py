@@ -28,7 +28,7 @@ def test_network_matches_float64_forward_and_backward(head, apply):
   weights = jax.random.normal(jax.random.key(2), (40,))
   layers = as_float64(params)
   hidden, out = reference.forward(layers, np.asarray(x, float), head)
-  assert 5 < np.sum(out > 0)
+  assert np.sum(out > 0) > 5
   np.testing.assert_allclose(apply(params, x, head), out, atol=1e-6)
   want = reference.backward(layers, hidden, out, np.asarray(weights, float), head)
   got = jax.grad(lambda p: jnp.sum(weights * apply(p, x, head)))(params)
@@ -78,7 +78,8 @@ def test_the_head_is_that_of_the_options():
     state = model.init(jax.random.key(1))  # Of the first key a member is 0 everywhere.
     first = jax.tree.map(lambda p: p[0], state.params)
     want = reference.forward(as_float64(first), np.clip(x, -10, 10), head)[1]
-    assert want.min() >= 0 and want.max() > 0
+    assert want.min() >= 0
+    assert want.max() > 0
     got = model.outputs(state, obs, action)[0]
     np.testing.assert_allclose(got, want, atol=1e-6)
     inputs = options, first, state.obs_mean, state.obs_std, obs, action
