@@ -24,6 +24,7 @@ import time
 from typing import NamedTuple
 
 import choices
+import kept
 import numpy as np
 from orbax import checkpoint as ocp
 
@@ -343,6 +344,16 @@ def table_of(runs):
   return '\n'.join([HEADER, *(summary(n, runs[n]) for n in FLAGS if n in runs)])
 
 
+def write(method, run):
+  """Puts a run in the place of the last one of the same method."""
+  with kept.alone(RESULTS, 'run it again'):
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results[method] = run
+    files.replace(RESULTS, (json.dumps(results, indent=1) + '\n').encode())
+    text = table_of(results) + '\n'
+    files.replace(RESULTS.with_suffix('.md'), text.encode())
+
+
 def main(argv):
   args = parse(argv)
   args.out.mkdir(parents=True, exist_ok=True)
@@ -351,11 +362,7 @@ def main(argv):
     runs[method] = kill(method, args.out, args.kills)
     print(summary(method, runs[method]), flush=True)
     if args.write:
-      kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-      kept[method] = runs[method]
-      files.replace(RESULTS, (json.dumps(kept, indent=1) + '\n').encode())
-      text = table_of(kept) + '\n'
-      files.replace(RESULTS.with_suffix('.md'), text.encode())
+      write(method, runs[method])
   print(table_of(runs))
   return int(any(failed(run) for run in runs.values()))
 
