@@ -139,6 +139,12 @@ def _check_parts(config: Config, env: Environment) -> None:
       f'--mrn_interval={interval} must be a multiple of --replay_chunk_steps={chunk};'
       f' try {nearest}.'
     )
+  updates = config.run.updates_per_step * chunk
+  if config.mrn.replaces_update and updates < 2:
+    raise ValueError(
+      f'--mrn_replaces_update=true would leave a chunk of {chunk} steps no update; try'
+      f' --replay_chunk_steps={2 * chunk}, or --mrn_replaces_update=false.'
+    )
   for flag in ('outer_weight', 'learning_rate'):
     used = flag == 'outer_weight' or config.mrn.optimiser != 'shared_adam'
     value = getattr(config.mrn, flag)

@@ -45,6 +45,7 @@ from rlfb_jax.methods.parts import Feedback, make_propose
 from rlfb_jax.reward.novelty import init_novelty
 
 RANDOM, EXPLORE, LEARN = 'random', 'explore', 'learn'
+AFTER_OUTER = 'learn_after_outer'  # With an update less, whose place the step took.
 BEGIN, OUTER = 'begin_learning', 'outer_step'
 _DIAGNOSTIC_KEY = 20_250_104
 
@@ -137,7 +138,7 @@ def make_off_policy(
     return state, (experience, members)
 
   def iterate(
-    state: OffPolicyState, phase: str
+    state: OffPolicyState, phase: str, updates: int = updates_per_iteration
   ) -> tuple[OffPolicyState, tuple[Experience, jax.Array, Metrics]]:
     state, (experience, members) = interact(state, phase)
     metrics: Metrics = {}
@@ -146,23 +147,47 @@ def make_off_policy(
         lambda s, _: learner.learn_once(s, phase == EXPLORE),
         state,
         None,
-        length=updates_per_iteration,
+        length=updates,
       )
     return state, (experience, members, metrics)
 
+  def iterate_all(
+    state: OffPolicyState, phase: str
+  ) -> tuple[OffPolicyState, tuple[Experience, jax.Array, Metrics]]:
+    """A chunk's iterations: experience [T, ...], members [T, ...], metrics [U]."""
+    iterations = chunk_steps // num_envs
+    first = None
+    if phase == AFTER_OUTER:
+      state, first = iterate(state, LEARN, updates_per_iteration - 1)
+      phase, iterations = LEARN, iterations - 1
+    state, out = jax.lax.scan(
+      lambda s, _: iterate(s, phase), state, None, length=iterations
+    )
+    experience, members, metrics = out
+    metrics = {name: values.reshape(-1) for name, values in metrics.items()}
+    if first is not None:
+      experience, members = jax.tree.map(
+        lambda a, b: jnp.concatenate([a[None], b]), first[:2], (experience, members)
+      )
+      metrics = {
+        name: jnp.concatenate([first[2][name], values])
+        for name, values in metrics.items()
+      }
+    return state, (experience, members, metrics)
+
   def make_chunk(phase: str) -> Callable[..., tuple[OffPolicyState, Metrics]]:
+    learns = phase in (LEARN, AFTER_OUTER)
+
     def chunk(state: OffPolicyState) -> tuple[OffPolicyState, Metrics]:
       # The archive is only written at the end: kept out of the scan's carry.
       remembered = state.feedback
       if feedback is not None:
         state = state.replace(feedback=feedback.context(remembered))
-      state, (experience, members, metrics) = jax.lax.scan(
-        lambda s, _: iterate(s, phase), state, None, length=chunk_steps // num_envs
-      )
+      state, (experience, members, metrics) = iterate_all(state, phase)
       metrics = {name: jnp.mean(values) for name, values in metrics.items()}
       rewards = None
       if feedback is not None:
-        if phase == LEARN:
+        if learns:
           members = jnp.moveaxis(members, -1, 0)
           if options.fresh_labels:
             members = feedback.members(
@@ -213,7 +238,10 @@ def make_off_policy(
   def phase(env_steps: int) -> str:
     if env_steps < options.random_steps:
       return RANDOM
-    return EXPLORE if env_steps < pretrain_steps else LEARN
+    if env_steps < pretrain_steps:
+      return EXPLORE
+    after_outer = outer is not None and outer.replaces_update and outer.due(env_steps)
+    return AFTER_OUTER if after_outer else LEARN
 
   def events_due(env_steps: int) -> tuple[str, ...]:
     begins = feedback is not None and env_steps == pretrain_steps
@@ -231,6 +259,7 @@ def make_off_policy(
     return PolicyNetwork(layers, jnp.zeros(shape), jnp.ones(shape), unlimited, 'relu')
 
   phases = [RANDOM] * (options.random_steps > 0) + [EXPLORE] * explores + [LEARN]
+  phases += [AFTER_OUTER] * (outer is not None and outer.replaces_update)
   events = {BEGIN: one_seed_at_a_time(learner.begin_learning)} if feedback else {}
   if outer is not None:
     events[OUTER] = one_seed_at_a_time(learner.outer_step)

@@ -24,11 +24,13 @@ class OuterStep(NamedTuple):
       its critics hold beside the learned reward.
     stop_at_time_limit: whether these targets treat time limits as ends.
     due: `env_steps -> bool`, on the host.
+    replaces_update: whether the next ordinary update is left out.
   """
 
   step: Callable[..., tuple[Any, Metrics]]
   stop_at_time_limit: bool
   due: Callable[[int], bool]
+  replaces_update: bool = False
 
 
 class OffPolicyIntervention(NamedTuple):

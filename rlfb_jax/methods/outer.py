@@ -57,4 +57,5 @@ def make_outer_step(
     step=step,
     stop_at_time_limit=options.time_limits_terminal,
     due=lambda env_steps: is_due(options, env_steps, feedback.first_session, spent_at),
+    replaces_update=options.replaces_update,
   )

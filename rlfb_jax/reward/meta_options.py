@@ -60,6 +60,11 @@ class MetaOptions(Options):
   stop_with_budget: bool = option(
     True, 'No bi-level step once all labels are asked for (released code).'
   )
+  replaces_update: bool = option(
+    False,
+    'A bi-level step, which updates the agent, too, takes the place of an ordinary '
+    'update (released code) or comes beside it.',
+  )
   zero_gradient: bool = option(
     False,
     'Control: set the outer gradient to zero. With shared_adam the momentum of the '
@@ -79,8 +84,6 @@ def is_due(
   options: MetaOptions, env_steps: int, first_session: int, spent_at: int | None
 ) -> bool:
   """Whether a bi-level step comes before the updates at `env_steps`, on the host.
-
-  The released code takes it in place of one of them.
 
   Args:
     options: interval and whether it stops with the budget.

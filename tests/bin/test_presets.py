@@ -151,6 +151,9 @@ SURF = {
 RUNE = {'method': 'rune', 'rune_bonus': '0.05', 'rune_decay': '1e-05'}
 MRN = {'method': 'mrn', 'mrn_outer_weight': '0.1', 'mrn_zero_gradient': 'false'}
 MRN_CODE = {
+  'mrn_replaces_update': 'true',
+  'reward_whiten': 'false',
+  'reward_max_passes': '50',
   'mrn_optimiser': 'shared_adam',
   'mrn_outer_batch': 'last',
   'mrn_outer_batch_size': '0',

@@ -30,11 +30,11 @@ METHODS = ('mrn', 'mrn+rune/both')
 RATIO = 0.5
 
 
-def configure(method, **mrn):
+def configure(method, ratio=RATIO, **mrn):
   """An outer step that moves the reward by more than rounding does."""
   return make_config(
     method,
-    run={'total_env_steps': 640, 'updates_per_step': RATIO},
+    run={'total_env_steps': 640, 'updates_per_step': ratio},
     mrn={'learning_rate': 1e-2} | mrn,
     # Not the critics': the step in thought must take theirs.
     sac={'actor_learning_rate': 1e-3},
@@ -335,6 +335,34 @@ def test_learning_begins_with_new_critics_and_a_burst_of_updates():
   explored = int(before.agent.actor_optimizer.count)
   assert int(after.agent.actor_optimizer.count) == explored + count
   assert explored > 0
+
+
+@pytest.mark.parametrize('ratio', [0.25, 0.5])  # An update in an iteration, or two.
+def test_an_outer_step_can_take_the_place_of_an_update(ratio):
+  """The released code's: the first one after it is left out, and nothing else."""
+  config = configure('mrn', ratio, replaces_update=True)
+  algorithm = methods.make(config, ENV)
+  interval, chunk = config.mrn.interval, config.replay.chunk_steps
+  due = [t for t in range(0, 640, chunk) if 'outer_step' in algorithm.events_due(t)]
+  assert due
+  assert {algorithm.phase(t) for t in due} == {'learn_after_outer'}
+  assert algorithm.phase(due[0] + chunk) == 'learn'
+  assert interval > chunk
+  assert {methods.make(configure('mrn'), ENV).phase(t) for t in due} == {'learn'}
+
+  stepped, _ = outer_stepped('mrn')
+  whole, wanted = jax.jit(algorithm.chunks['learn'])(stepped)
+  after, metrics = jax.jit(algorithm.chunks['learn_after_outer'])(stepped)
+  assert int(whole.updates - stepped.updates) == chunk * ratio
+  assert int(after.updates - stepped.updates) == chunk * ratio - 1
+  assert int(after.env_steps) == int(whole.env_steps)
+  # Until something else was learned both do the same.
+  held, num_envs = int(stepped.replay.filled), config.replay.num_envs
+  got, plain = (s.replay.rows[held : held + chunk] for s in (after, whole))
+  np.testing.assert_array_equal(got[:num_envs], plain[:num_envs])
+  assert np.abs(got[num_envs:] - plain[num_envs:]).max() > 1e-6
+  chex.assert_trees_all_equal_shapes_and_dtypes((after, metrics), (whole, wanted))
+  chex.assert_tree_all_finite(metrics)
 
 
 def test_updates_keep_their_ratio_to_environment_steps():

@@ -13,6 +13,7 @@ from rlfb_jax import envs, methods
 from rlfb_jax.methods import plan
 from rlfb_jax.methods.config import RunOptions
 from rlfb_jax.methods.make import make_combine
+from rlfb_jax.reward.meta_options import MetaOptions
 from rlfb_jax.training import export
 from tests.methods.probe_runs import (
   assert_reward_quality_is_reported,
@@ -168,6 +169,15 @@ def test_a_seed_among_many_is_the_run_of_that_seed_alone():
       'nothing may be left',
     ),
     ('mrn', {'mrn': {'interval': 100}}, 'try 80'),
+    (
+      'mrn',
+      {
+        'mrn': {'replaces_update': True, 'interval': 160},
+        'replay': {'num_envs': 8, 'chunk_steps': 8},
+        'run': {'total_env_steps': 640, 'updates_per_step': 0.125},
+      },
+      'leave a chunk of 8 steps no update; try --replay_chunk_steps=16',
+    ),
     ('mrn', {'pairs': {'label_budget': 12}}, 'no bi-level step.*more sessions'),
     ('mrn', {'mrn': {'outer_weight': 0.0}}, '--preset=mrn_zero'),
     ('mrn', {'mrn': {'learning_rate': 0.0}}, '--preset=mrn_zero'),
@@ -241,6 +251,10 @@ def test_clocks_of_the_published_walker():
   outer = [t for t in times if 'outer_step' in algorithm.events_due(t)]
   assert len(outer) == 179
   assert (outer[0], outer[-1]) == (11_000, 189_000)
+  assert {algorithm.phase(t) for t in outer} == {'learn'}
+  released = dataclasses.replace(config, mrn=MetaOptions(replaces_update=True))
+  phase = methods.make(released, env).phase
+  assert [t for t in times if phase(t) == 'learn_after_outer'] == outer
   assert [t for t in times if 'begin_learning' in algorithm.events_due(t)] == [10_000]
   # A run that ends before its budget is spent goes on to its end.
   assert plan.budget_spent_at(config, env) == 190_000
