@@ -3,13 +3,16 @@
   python spread_runs.py OUT METHOD TASK MESH... [--flag=value ...]
 
 The number of devices must stand in `XLA_FLAGS` before JAX starts, hence the process.
-It writes OUT/MESH.npz, the last state, of each mesh.
+It writes OUT/MESH.npz, the last state, of each mesh. With --resume=yes it also takes each
+run up from half way, and writes OUT/MESH-resumed.npz.
 """
 
 import dataclasses
 import faulthandler
+import functools
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -55,18 +58,20 @@ def finish(*processes: subprocess.Popen[str]) -> None:
 
 def main(argv: list[str]) -> None:
   import jax
-  import numpy as np
 
   from rlfb_jax import envs, methods
   from rlfb_jax.methods.device_options import DeviceOptions
   from rlfb_jax.training import hosts
+  from rlfb_jax.training.checkpoint import Checkpoints
   from rlfb_jax.training.loop import seed_keys, train
   from rlfb_jax.training.placement import make_placement
   from rlfb_jax.training.program import compile_algorithm
+  from rlfb_jax.training.run import _place
   from tests.methods.probe_runs import compilations, make_config
 
   flags = dict(a[2:].split('=') for a in argv if a.startswith('--'))
-  out, method, task, *meshes = (a for a in argv if not a.startswith('--'))
+  folder, method, task, *meshes = (a for a in argv if not a.startswith('--'))
+  out = pathlib.Path(folder)
   num_seeds = int(flags.get('num_seeds', 2))
   split = [mesh for mesh in meshes if 'data' in mesh]
   options = DeviceOptions(mesh=split[0] if split else '')
@@ -90,28 +95,56 @@ def main(argv: list[str]) -> None:
     placement = None if mesh == ONE else make_placement(mesh, num_seeds)
     functions = compile_algorithm(algorithm, placement)
     counts = []
+    rows = seed_keys(int(flags.get('seed', 0)), num_seeds)
+    go = functools.partial(
+      train,
+      algorithm,
+      env,
+      rows=rows,
+      total_env_steps=config.run.total_env_steps,
+      eval_episodes=int(flags.get('eval_episodes', 0)),
+      functions=functions,
+    )
+    saves = None
+    if 'resume' in flags:
+      saves = Checkpoints(out / f'{mesh}-saves', minutes=0.0, kept=1000)
     with compilations() as compiled:
-      trained = train(
-        algorithm,
-        env,
-        rows=seed_keys(int(flags.get('seed', 0)), num_seeds),
-        total_env_steps=config.run.total_env_steps,
-        eval_episodes=int(flags.get('eval_episodes', 0)),
-        functions=functions,
+      trained = go(
         listeners=(lambda *_, n=counts, seen=compiled: n.append(len(seen)),),
+        checkpoints=saves,
       )
     if method == 'ppo':  # Its first chunk is like all others.
       assert len(counts) > 2
       assert counts[-1] == counts[0], counts
     if placement is not None:
       check_spread(functions, trained.state, num_seeds)
-    state = hosts.whole(trained.state)
-    if not hosts.is_first():
+    keep(out / f'{mesh}.npz', trained)
+    if saves is None:
       continue
-    leaves = {jax.tree_util.keystr(p): x for p, x in jax.tree.leaves_with_path(state)}
-    if trained.evaluation is not None:
-      leaves['evaluation'] = trained.evaluation.returns
-    np.savez(pathlib.Path(out) / f'{mesh}.npz', **leaves)
+    middle = saves.steps()[len(saves.steps()) // 2]
+    half = out / f'{mesh}-half'
+    shutil.copytree(out / f'{mesh}-saves' / str(middle), half / str(middle))
+    rest = Checkpoints(half, minutes=None)
+    like = jax.eval_shape(jax.vmap(algorithm.init), rows)
+    restored = rest.restore(like, functools.partial(_place, functions))
+    assert 0 < restored.clock.env_steps < config.run.total_env_steps
+    keep(out / f'{mesh}-resumed.npz', go(checkpoints=rest, restored=restored))
+
+
+def keep(path, trained):
+  """Writes the last state, on the first host."""
+  import jax
+  import numpy as np
+
+  from rlfb_jax.training import hosts
+
+  state = hosts.whole(trained.state)
+  if not hosts.is_first():
+    return
+  leaves = {jax.tree_util.keystr(p): x for p, x in jax.tree.leaves_with_path(state)}
+  if trained.evaluation is not None:
+    leaves['evaluation'] = trained.evaluation.returns
+  np.savez(path, **leaves)
 
 
 def check_spread(functions, state, num_seeds):

@@ -157,6 +157,7 @@ TINY = (
   *('--feedback_segment_steps=4', '--feedback_pretrain_steps=160'),
   *('--feedback_session_interval=1600', '--reward_hidden_size=4', '--kl_batch=16'),
   *('--rating_max_return=4', '--tensorboard=false', '--checkpoint_minutes=0.02'),
+  '--eval_episodes=2',
 )
 
 
@@ -176,9 +177,17 @@ def start_both(folder):
   ]
 
 
+def assert_same_run(one, other):
+  compared = kill_runs.compare(one, other)
+  assert compared['bits'] > 0
+  differing = {name: n for name, n in compared.items() if name not in ('lines', 'bits')}
+  assert not any(differing.values()), differing
+
+
 @pytest.mark.slow
 def test_a_signal_to_one_host_saves_and_stops_all_and_both_go_on(tmp_path):
-  folder = tmp_path / 'run'
+  folder, quiet = tmp_path / 'run', tmp_path / 'quiet'
+  spread_runs.finish(*start_both(quiet))
   both = start_both(folder)
   try:
     deadline = time.monotonic() + 300
@@ -200,4 +209,5 @@ def test_a_signal_to_one_host_saves_and_stops_all_and_both_go_on(tmp_path):
   lines = metrics.read(folder)['env_steps']
   np.testing.assert_array_equal(lines, np.unique(lines))
   assert lines[-1] == 16_000
+  assert_same_run(quiet, folder)
   assert run_dir.read_finished(run_dir.RunDir(folder))['env_steps'] == 16_000

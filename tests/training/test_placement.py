@@ -14,6 +14,7 @@ TOLERANCE = 2e-4
 # falls that is there within 1e-7. Seed 1 meets one on `data:2` (1e-3 apart afterwards);
 # of eight seeds the other seven stay within 6e-6.
 SEED = ('--seed=20',)
+RESUME = '--resume=yes'
 ALL = ('seed:2', 'data:2', 'seed:2,data:2')
 
 
@@ -86,14 +87,25 @@ def assert_same(folder, mesh, other=spread_runs.ONE):
       np.testing.assert_array_equal(y, x, err_msg=f'{mesh}: {name}')
 
 
+def assert_resumed(folder, mesh):
+  """A run that was taken up half way has the bits of one that went through."""
+  with (
+    np.load(folder / f'{mesh}.npz') as whole,
+    np.load(folder / f'{mesh}-resumed.npz') as resumed,
+  ):
+    assert set(whole) == set(resumed)
+    for name in whole:
+      assert whole[name].tobytes() == resumed[name].tobytes(), f'{mesh}: {name}'
+
+
 @pytest.mark.parametrize(
   ('method', 'task', 'meshes', 'flags'),
   [
     ('ppo', 'cartpole_swingup', ALL, ('--eval_episodes=4',)),
     ('ppo', 'cartpole_swingup', ('seed:2,data:2',), ('--engine=mjx',)),
     ('sac', 'cartpole_swingup', ALL, ()),
-    ('mrn', 'probe_choice', ALL, SEED),
-    ('rbrl_kl', 'probe_choice', ALL, ()),
+    ('mrn', 'probe_choice', ALL, (*SEED, RESUME)),
+    ('rbrl_kl', 'probe_choice', ALL, (RESUME,)),
     ('ppo', 'probe_choice', ('seed:8', 'data:8', 'seed:4,data:2'), ('--num_seeds=8',)),
   ],
 )
@@ -104,3 +116,5 @@ def test_a_mesh_computes_what_one_device_does(tmp_path, method, task, meshes, fl
   spread_runs.finish(run)
   for mesh in meshes:
     assert_same(tmp_path, mesh)
+  for mesh in meshes if RESUME in flags else ():
+    assert_resumed(tmp_path, mesh)
