@@ -53,9 +53,20 @@ RBRL_KL = {
   ('quadruped_walk', 'rbrl_kl', 6): Published(306.78),
 }
 
+# The same paper's gains where only they could be read: (task, n) -> RbRL-KL above RbRL,
+# in per cent.
+RBRL_KL_GAIN = {
+  ('cartpole_swingup', 3): 15.5,
+  ('cartpole_swingup', 5): 22.5,
+  ('cheetah_run', 3): 60.0,
+  ('cheetah_run', 5): 45.2,
+  ('quadruped_walk', 3): -7.5,
+  ('quadruped_walk', 5): 226.0,
+}
+
 # The authors' own plot for walker-walk at 4M steps, ten runs, read off to within 10
 # (Dev1nW/Simplified-Rating-and-Preference-RL, `Demos/Walker.png`).
-RBRL_PLOT = {
+RBRL_PLOT: dict[str | tuple[str, int], Published] = {
   'ppo': Published(885.0, 20.0),
   ('rbrl', 3): Published(757.0),
   ('rbrl', 4): Published(745.0),

@@ -84,9 +84,11 @@ def lay_out(outcomes: list[Outcome]) -> list[str]:
       first, second = found['rbrl'], found['rbrl_kl']
       if first is None and second is None:
         continue
-      gap = ''
+      gap, gain = '', published.RBRL_KL_GAIN.get((row.task, n))
       if theirs['rbrl'] and theirs['rbrl_kl']:
         gap = f'{theirs["rbrl_kl"].mean - theirs["rbrl"].mean:+.0f}'
+      elif gain is not None:
+        gap = f'{gain:+.1f} %'
       one = first or second
       seeds = dict.fromkeys(str(len(o.seeds)) for o in found.values() if o)
       lines.append(
@@ -96,6 +98,13 @@ def lay_out(outcomes: list[Outcome]) -> list[str]:
         f' {difference(second, first, "training")} | {gap} |'
       )
   missing = len(ROWS) * len(CLASSES) - (len(lines) - 4)
+  plot = [f'{published.RBRL_PLOT["rbrl", n]} with n = {n}' for n in CLASSES]
+  if any(line.startswith('| walker_walk ') for line in lines):
+    lines += [
+      '',
+      f'walker_walk, RbRL in the plot of its public code: {", ".join(plot)} (ten runs, 4M'
+      ' steps, read off to within 10).',
+    ]
   if missing:
     lines += ['', f'{missing} of {len(ROWS) * len(CLASSES)} rows were not run.']
   gaps = [
