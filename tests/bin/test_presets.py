@@ -150,6 +150,17 @@ SURF = {
 }
 RUNE = {'method': 'rune', 'rune_bonus': '0.05', 'rune_decay': '1e-05'}
 MRN = {'method': 'mrn', 'mrn_outer_weight': '0.1', 'mrn_zero_gradient': 'false'}
+METAWORLD = PEBBLE | {
+  'method': 'pebble',
+  'sac_hidden_size': '256',
+  'sac_hidden_layers': '3',
+  'sac_batch_size': '512',
+  'sac_actor_learning_rate': '0.0003',
+  'sac_critic_learning_rate': '0.0003',
+  'sac_temperature_learning_rate': '0.0001',
+  'reward_max_passes': '10',
+  'pairs_session_interval': '5000',
+}
 MRN_CODE = {
   'mrn_replaces_update': 'true',
   'reward_whiten': 'false',
@@ -212,6 +223,7 @@ PREF_PPO = {
     ('pebble_walker', 'walker_walk', FEW | {'method': 'pebble'}),
     ('pebble_cheetah', 'cheetah_run', FEW | {'method': 'pebble'}),
     ('pebble_quadruped', 'quadruped_walk', MANY | {'method': 'pebble'}),
+    ('metaworld', '', METAWORLD),
     ('surf_walker', 'walker_walk', FEW | SURF | {'total_env_steps': '500000'}),
     ('surf_cheetah', 'cheetah_run', FEW | SURF | {'surf_threshold': '0.999'}),
     ('surf_quadruped', 'quadruped_walk', MANY | SURF),
