@@ -3,9 +3,9 @@
 python experiments/kill_runs.py [--kills=20] [--methods=pebble,sac_mjx] [--write]
 
 Each run trains on walker_walk (on MJX: cartpole_swingup), with checkpoints a second or
-so apart. Its process is ended with SIGKILL at moments that take turns: anywhere, inside
-a save, and while people are asked and the reward is fitted. The next one goes on from
-what it finds. At the end every metric, every bit of the last checkpoint, the evaluation
+so apart. Its process is ended with SIGKILL at moments that take turns, those first that
+were not met yet: anywhere, inside a save, and while people are asked and the reward is
+fitted. The next one goes on from what it finds. At the end every metric, every bit of the last checkpoint, the evaluation
 and the exported policy are compared with those of a run that went through. Exits with 1
 if anything differs, or a run was not killed at all.
 """
@@ -37,6 +37,7 @@ ROOT = pathlib.Path(__file__).resolve().parent
 RESULTS = ROOT / 'results' / 'kill_runs.json'
 CLOCKS = ('wall_seconds', 'steps_per_second')
 ANYWHERE, SAVE, SESSION = 'anywhere', 'save', 'session'
+PLACES = {ANYWHERE: 'in a chunk', SAVE: 'inside a save', SESSION: 'in a session'}
 NO_LINE = 'before its first line'
 POLL = 0.002  # Seconds.
 COMMON = (
@@ -190,11 +191,11 @@ def live(folder, flags, mode, random, sessions):
   if line <= start and not alive:
     where = NO_LINE
   elif saving:
-    where = 'inside a save'
+    where = PLACES[SAVE]
   elif line in sessions and (newest['env_steps'], newest['done']) <= (line, 0):
-    where = 'in a session'
+    where = PLACES[SESSION]
   else:
-    where = 'in a chunk'
+    where = PLACES[ANYWHERE]
   return where, line, newest['env_steps']
 
 
@@ -209,7 +210,9 @@ def torment(folder, flags, kills, seed=0):
   modes = (ANYWHERE, SAVE, SESSION) if sessions else (ANYWHERE, SAVE)
   deaths = []
   for number in range(10 * kills):
-    mode = modes[number % len(modes)] if number < kills else 'none'
+    hit = {death.where for death in deaths}
+    missed = [mode for mode in modes if PLACES[mode] not in hit] or modes
+    mode = missed[number % len(missed)] if number < kills else 'none'
     death = live(folder, flags, mode, rng, sessions)
     record = json.loads((folder / 'manifest.json').read_text())
     starts = [session['env_steps'] for session in record['sessions']]

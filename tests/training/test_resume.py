@@ -19,9 +19,20 @@ from tests.methods.probe_runs import make_config
 # Long enough for every phase, three sessions and an outer step.
 SHORT = {'run': {'total_env_steps': 640}}
 CARTPOLE = {
-  'run': {'task': 'cartpole_balance', 'total_env_steps': 96, 'num_threads': 1},
+  'run': {'task': 'cartpole_balance', 'total_env_steps': 192, 'num_threads': 1},
   'sac': {'hidden_size': 4, 'batch_size': 8},
   'replay': {'num_envs': 4, 'random_steps': 0, 'chunk_steps': 32},
+  # Not whole parts of an episode: a rollout a chunk.
+  'ppo': {'num_envs': 4, 'rollout_steps': 16, 'minibatch_size': 32, 'hidden_size': 4},
+  'feedback': {
+    'label_budget': 16,
+    'labels_per_session': 8,
+    'session_interval': 64,
+    'pretrain_steps': 64,
+    'at_episode_end': False,
+    'segment_steps': 4,
+  },
+  'rating': {'num_classes': 3, 'max_return': 4.0},
 }
 CLOCKS = {'wall_seconds', 'steps_per_second'}
 
@@ -160,11 +171,16 @@ def test_positions_lie_after_sessions_and_before_events():
   assert any(done[-1:] == ('chunk:learn',) for done in kinds)
 
 
-@pytest.mark.parametrize('engine', ['native', 'mjx'])
-def test_a_resumed_run_has_the_same_bits_on_both_engines(engine, tmp_path):
+@pytest.mark.parametrize(
+  ('engine', 'method'),
+  [('native', 'sac'), ('native', 'rbrl_kl'), ('mjx', 'sac'), slow('mjx', 'rbrl_kl')],
+)
+def test_a_resumed_run_has_the_same_bits_on_both_engines(engine, method, tmp_path):
   changes = {**CARTPOLE, 'run': {**CARTPOLE['run'], 'engine': engine}}
-  lived = Lived(make_config('sac', **changes), tmp_path)
-  for step in (32, 64):
+  lived = Lived(make_config(method, **changes), tmp_path)
+  asked = [t for t in range(192) if lived.algorithm.request(t) is not None]
+  assert asked == ([64, 128] if method == 'rbrl_kl' else [])
+  for step in telling(lived.algorithm, lived.total):
     lived.resume(step)
 
 
