@@ -59,6 +59,7 @@ class Group(NamedTuple):
     steps: environment steps of each seed, by task.
     differences: pairs of arms whose difference is reported.
     notes: lines below the picture.
+    levels: task -> label -> published return, drawn as lines.
   """
 
   preset: str
@@ -68,6 +69,7 @@ class Group(NamedTuple):
   steps: dict[str, int]
   differences: tuple[tuple[str, str], ...]
   notes: tuple[str, ...]
+  levels: dict[str, dict[str, float]]
 
 
 RATINGS = Group(
@@ -104,6 +106,9 @@ RATINGS = Group(
   },
   differences=(('rbrl_kl', 'rbrl'), ('rbrl_kl', 'shuffled')),
   notes=('n = 4 classes; logged_only trains to the same bits as rbrl.',),
+  levels={
+    'walker_walk': {'PPO at 4M, published plot': published.RBRL_PLOT['ppo'].mean}
+  },
 )
 
 TRUTH = Group(
@@ -123,12 +128,12 @@ TRUTH = Group(
   steps={'walker_walk': 200_000, 'cheetah_run': 100_000},
   differences=(),
   notes=('One environment, an update a step; networks of 256 x 2, batches of 256.',),
+  levels={
+    task: {f'public SAC at {steps:,}': published.SAC[task, steps].mean}
+    for task, steps in (('walker_walk', 200_000), ('cheetah_run', 100_000))
+  },
 )
 GROUPS = {'ratings': RATINGS, 'truth': TRUTH}
-
-PUBLISHED = {
-  'walker_walk': {'PPO at 4M, published plot': published.RBRL_PLOT['ppo'].mean}
-}
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -337,7 +342,7 @@ def draw(name: str, tasks: list[str], suffix: str) -> None:
       continue
     panels[task] = {arm: curve(record) for arm, record in records.items()}
     random = random_return(task)
-    levels[task] = {'random policy': float(random.mean()), **PUBLISHED.get(task, {})}
+    levels[task] = {'random policy': float(random.mean()), **group.levels.get(task, {})}
     lines += table(group, task, records, random)
   if not panels:
     raise SystemExit('no finished arm to draw; run without --draw_only first.')
@@ -384,6 +389,12 @@ def table(
       f'| {arm} | {len(finals[arm])} | {mean_interval(finals[arm])} |'
       f' {mean_interval(evaluations[arm])} | {record["env_steps"][-1]:,} | {note} |'
     )
+  if group is TRUTH:
+    lines += [
+      f'| SAC of 1024 x 2, pytorch_sac | 3 | | {value} | {at:,} | |'
+      for (name, at), value in published.SAC.items()
+      if name == task and at <= steps
+    ]
   for first, second in group.differences:
     if first in finals and second in finals:
       if not same_until_taught(records[first], records[second]):

@@ -74,6 +74,24 @@ RBRL_PLOT: dict[str | tuple[str, int], Published] = {
   ('rbrl', 6): Published(650.0),
 }
 
+# SAC on the true reward, deterministic evaluations of three seeds (sd over them) in the
+# data of denisyarats/pytorch_sac (`data/sac.csv` at 3ecf500), whose agent B-Pref's is:
+# (task, environment steps) -> return.
+SAC = {
+  ('walker_walk', 100_000): Published(847.2, 149.6),
+  ('walker_walk', 200_000): Published(882.6, 120.7),
+  ('walker_walk', 500_000): Published(896.5, 103.5),
+  ('walker_walk', 1_000_000): Published(905.2, 95.5),
+  ('cheetah_run', 100_000): Published(213.5, 82.4),
+  ('cheetah_run', 200_000): Published(349.6, 80.8),
+  ('cheetah_run', 500_000): Published(686.1, 37.6),
+  ('cheetah_run', 1_000_000): Published(802.1, 46.2),
+  ('quadruped_walk', 100_000): Published(168.7, 52.1),
+  ('quadruped_walk', 200_000): Published(119.1, 38.7),
+  ('quadruped_walk', 500_000): Published(301.5, 172.4),
+  ('quadruped_walk', 1_000_000): Published(502.5, 349.7),
+}
+
 # Liu et al. 2022 (MRN), Table 1: squared error of the learned Q on walker, ten runs,
 # 100 labels.
 MRN_Q_ERROR = {
