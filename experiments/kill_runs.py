@@ -5,9 +5,9 @@ python experiments/kill_runs.py [--kills=20] [--methods=pebble,sac_mjx] [--write
 Each run trains on walker_walk (on MJX: cartpole_swingup), with checkpoints a second or
 so apart. Its process is ended with SIGKILL at moments that take turns, those first that
 were not met yet: anywhere, inside a save, and while people are asked and the reward is
-fitted. The next one goes on from what it finds. At the end every metric, every bit of the last checkpoint, the evaluation
-and the exported policy are compared with those of a run that went through. Exits with 1
-if anything differs, or a run was not killed at all.
+fitted. The next one goes on from what it finds. At the end every metric, every bit of
+the last checkpoint, the evaluation and the exported policy are compared with those of a
+run that went through. Exits with 1 if anything differs, or a run was not killed at all.
 """
 
 import argparse

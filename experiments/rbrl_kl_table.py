@@ -102,8 +102,8 @@ def lay_out(outcomes: list[Outcome]) -> list[str]:
   if any(line.startswith('| walker_walk ') for line in lines):
     lines += [
       '',
-      f'walker_walk, RbRL in the plot of its public code: {", ".join(plot)} (ten runs, 4M'
-      ' steps, read off to within 10).',
+      f'walker_walk, RbRL in the plot of its public code: {", ".join(plot)} (ten runs,'
+      ' 4M steps, read off to within 10).',
     ]
   if missing:
     lines += ['', f'{missing} of {len(ROWS) * len(CLASSES)} rows were not run.']

@@ -147,7 +147,9 @@ def test_our_numbers_stand_beside_the_published_ones():
   assert cells[7].startswith('30.0 ± 2.5')
   assert cells[8] == '+136'
   assert any('23 of 24 rows were not run' in line for line in lines)
-  assert any('its public code: 757 with n = 3, 745 with n = 4' in line for line in lines)
+  assert any(
+    'its public code: 757 with n = 3, 745 with n = 4' in line for line in lines
+  )
   # Where only the gain could be read.
   third = _outcome('cheetah_run', {**plain, 'rating_num_classes': '3'}, [1.0, 2.0, 3.0])
   (row, *rest) = rbrl_kl_table.lay_out([third])[4:]

@@ -3,8 +3,8 @@
   python spread_runs.py OUT METHOD TASK MESH... [--flag=value ...]
 
 The number of devices must stand in `XLA_FLAGS` before JAX starts, hence the process.
-It writes OUT/MESH.npz, the last state, of each mesh. With --resume=yes it also takes each
-run up from half way, and writes OUT/MESH-resumed.npz.
+It writes OUT/MESH.npz, the last state, of each mesh. With --resume=yes it also takes
+each run up from half way, and writes OUT/MESH-resumed.npz.
 """
 
 import dataclasses
