@@ -2,7 +2,7 @@
 
 import itertools
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from rlfb_jax.training.intervals import mean_interval
 
 
 class Curve(NamedTuple):
-  """True return of training episodes.
+  """True return of training episodes, or of deterministic evaluations on the way.
 
   Attributes:
     env_steps: [T].
@@ -44,12 +44,17 @@ def where_all_ended(env_steps: np.ndarray, returns: np.ndarray) -> Curve:
 
   Args:
     env_steps: [T].
-    returns: [T, S], NaN where no episode of a seed ended.
+    returns: [T, S], NaN where no episode of a seed ended, or none was evaluated.
   """
   ended = np.isfinite(returns).all(axis=1)
   return Curve(env_steps[ended], returns[ended])
 
 
+# What is drawn; by whether it is evaluated on the way.
+_EPISODES = (
+  'true return of training episodes',
+  'true return, deterministic evaluation',
+)
 # Colours that colour-blind readers can tell apart (Okabe and Ito 2008).
 _COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 # More curves than colours are told apart by their strokes.
@@ -61,6 +66,7 @@ def plot(
   panels: Mapping[str, Mapping[str, Curve]],
   *,
   levels: Mapping[str, Mapping[str, float]] | None = None,
+  evaluated: Collection[str] = (),
   notes: Sequence[str] = (),
 ) -> pathlib.Path:
   """Draws one panel a task.
@@ -70,6 +76,7 @@ def plot(
     panels: task -> method -> curve.
     levels: task -> name -> return, drawn as a dotted line (random policy, a
       published number).
+    evaluated: tasks whose curves are those of deterministic evaluations.
     notes: lines below the picture.
   """
   import matplotlib
@@ -88,7 +95,10 @@ def plot(
     for name, level in (levels or {}).get(task, {}).items():
       _draw_level(axis, name, level, curves.values())
     _finish_panel(axis, task)
-  axes[0][0].set_ylabel('true return of training episodes')
+  labels = [_EPISODES[task in evaluated] for task in panels]
+  for axis, label, before in zip(axes[0], labels, ['', *labels], strict=False):
+    if label != before:  # Once for neighbours that show the same.
+      axis.set_ylabel(label)
   lines = _draw_legend(figure, axes[0])
   bottom = _draw_notes(figure, notes)
   figure.tight_layout(rect=(0, bottom, 1, 0.99 - 0.06 * lines))

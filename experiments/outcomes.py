@@ -34,6 +34,9 @@ class Outcome(NamedTuple):
     q_error: standardised squared error of the critics, [S], or None.
     curve_steps: environment steps of the lines of the curve, [T].
     curve: true return of training episodes, [T][S], where episodes ended.
+    evaluation_steps: environment steps of the evaluations on the way, [E]; none of runs
+      that have none, and in records older than this entry.
+    evaluation_curve: mean true return of their deterministic episodes, [E][S].
     settings: all flags beside defaults as JSON, see `sweeps.held.settings_of`.
     flags: all of them, defaults too, but for seeds and for where the run was kept; None
       in records older than this entry, which have their `settings` only.
@@ -51,6 +54,8 @@ class Outcome(NamedTuple):
   q_error: list[float] | None
   curve_steps: list[int]
   curve: list[list[float]]
+  evaluation_steps: Sequence[int] = ()
+  evaluation_curve: Sequence[list[float]] = ()
   settings: str = ''
   flags: dict[str, Any] | None = None
   made: Sequence[dict[str, Any]] = ()
@@ -167,11 +172,13 @@ def _of_all(some: int, number: int) -> str:
 
 
 def _join(members: Sequence[tuple[Outcome, int]]) -> Outcome:
-  """One outcome of single seeds of others; lines of the curve that all of them have."""
+  """One outcome of single seeds of others; lines of curves that all of them have."""
   first, _ = members[0]
-  lines = [dict(zip(o.curve_steps, o.curve, strict=True)) for o, _ in members]
-  steps = [s for s in first.curve_steps if all(s in line for line in lines)]
   columns = [i for _, i in members]
+  steps, curve = _shared([(o.curve_steps, o.curve) for o, _ in members], columns)
+  evaluation_steps, evaluation_curve = _shared(
+    [(o.evaluation_steps, o.evaluation_curve) for o, _ in members], columns
+  )
   errors = [None if o.q_error is None else o.q_error[i] for o, i in members]
   return first._replace(
     seeds=[o.seeds[i] for o, i in members],
@@ -179,10 +186,23 @@ def _join(members: Sequence[tuple[Outcome, int]]) -> Outcome:
     evaluation=[o.evaluation[i] for o, i in members],
     q_error=None if None in errors else errors,
     curve_steps=steps,
-    curve=[[line[s][i] for line, i in zip(lines, columns, strict=True)] for s in steps],
+    curve=curve,
+    evaluation_steps=evaluation_steps,
+    evaluation_curve=evaluation_curve,
     flags=next((o.flags for o, _ in members if o.flags is not None), None),
     made=_made(members),
   )
+
+
+def _shared(
+  curves: Sequence[tuple[Sequence[int], Sequence[list[float]]]], columns: Sequence[int]
+) -> tuple[list[int], list[list[float]]]:
+  """Steps that all curves have, [T], and there one column of each curve, [T][S]."""
+  lines = [dict(zip(*curve, strict=True)) for curve in curves]
+  steps = [s for s in curves[0][0] if all(s in line for line in lines)]
+  return steps, [
+    [line[s][i] for line, i in zip(lines, columns, strict=True)] for s in steps
+  ]
 
 
 def _made(members: Sequence[tuple[Outcome, int]]) -> list[dict[str, Any]]:
@@ -214,6 +234,7 @@ def _read_job(
   columns = metrics.read(run.root)
   steps, per_episode = columns['env_steps'], columns['episode_return']
   training = np.round(final_scores(steps, per_episode), 2)
+  on_the_way = columns.get('evaluation_return', np.full_like(per_episode, np.nan))
   report = returns.read_own(run.report, shared['task'], shared['seed'])
   evaluation = np.round(np.mean(metrics.to_nan(report['returns']), axis=1), 2)
   errors = report.get('q_error', {}).get('standardised')
@@ -227,6 +248,7 @@ def _read_job(
   found = []
   for (arm, settings), chosen in cells.items():
     curve = where_all_ended(steps, per_episode[:, chosen])
+    evaluated = where_all_ended(steps, on_the_way[:, chosen])
     seeds = [job.rows[i].seed for i in chosen]
     kept = {k: v for k, v in every[chosen[0]].items() if k not in _NOT_KEPT}
     found.append(
@@ -240,6 +262,8 @@ def _read_job(
         q_error=None if q_error is None else q_error[chosen].tolist(),
         curve_steps=curve.env_steps.astype(int).tolist(),
         curve=np.round(curve.returns, 1).tolist(),
+        evaluation_steps=evaluated.env_steps.astype(int).tolist(),
+        evaluation_curve=np.round(evaluated.returns, 1).tolist(),
         settings=settings,
         flags=kept,
         made=[{'seeds': seeds, **circumstances}],

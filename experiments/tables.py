@@ -211,23 +211,33 @@ def draw(
 ) -> None:
   """Learning curves beside the table, as a picture.
 
+  A panel whose arms all have evaluations on the way shows those, as the papers do;
+  others show training episodes.
+
   Args:
     name: of the table.
     options: its command line.
     panels: task -> label -> outcome.
     notes: lines below.
   """
-  drawn = {
-    task: {
-      label: Curve(np.asarray(o.curve_steps), np.asarray(o.curve))
+  drawn, evaluated = {}, []
+  for task, outcomes in panels.items():
+    there = {
+      label: o
       for label, o in outcomes.items()
-      if o is not None and o.curve
+      if o is not None and (o.curve or o.evaluation_curve)
     }
-    for task, outcomes in panels.items()
-  }
-  drawn = {task: curves for task, curves in drawn.items() if curves}
+    if not there:
+      continue
+    if all(o.evaluation_curve for o in there.values()):
+      evaluated.append(task)
+      found = {k: (o.evaluation_steps, o.evaluation_curve) for k, o in there.items()}
+    else:
+      found = {k: (o.curve_steps, o.curve) for k, o in there.items() if o.curve}
+    drawn[task] = {k: Curve(*map(np.asarray, curve)) for k, curve in found.items()}
   if drawn:
-    plot(RESULTS / f'{name}-{options.scale}.png', drawn, notes=notes)
+    path = RESULTS / f'{name}-{options.scale}.png'
+    plot(path, drawn, evaluated=evaluated, notes=notes)
 
 
 def _raw(name: str, options: argparse.Namespace) -> pathlib.Path:

@@ -176,6 +176,22 @@ def test_what_was_not_watched_leaves_its_cell_empty():
   assert learning_curves.q_error(error) == '0.50 ± 0.00'
 
 
+def test_axes_say_which_episodes_they_show_once_for_neighbours(tmp_path, monkeypatch):
+  from matplotlib import pyplot
+
+  kept = []
+  monkeypatch.setattr(pyplot, 'close', kept.append)
+  curve = Curve(np.array([1, 2]), np.ones((2, 2)))
+  panels = {task: {'mrn': curve} for task in 'abcd'}
+  plot(tmp_path / 'a.svg', panels, evaluated=['b', 'c'])
+  training, evaluated = (
+    'true return of training episodes',
+    'true return, deterministic evaluation',
+  )
+  labels = [axis.get_ylabel() for axis in kept[0].axes]
+  assert labels == [training, evaluated, '', training]
+
+
 def test_more_curves_than_colours_are_drawn(tmp_path):
   curve = Curve(np.array([1, 2]), np.ones((2, 2)))
   path = tmp_path / 'a.svg'

@@ -107,6 +107,7 @@ def _jobs(row, size, options):
 def _finish(job, folder, returns_of=float, **said):
   """Leaves what a finished job leaves; a seed's returns are `returns_of(seed)`.
 
+  Where the job is evaluated on the way it is on every other line, at 100 more.
   `said` is what the evaluation says of itself in place of the truth.
   """
   JobFolder(folder / job.name).write_order(job)
@@ -116,8 +117,11 @@ def _finish(job, folder, returns_of=float, **said):
   values = [None if math.isnan(v) else v for v in values]
   total = job.config.total_env_steps
   with open(run.metrics, 'w') as file:
-    for steps in range(total // 10, total + 1, total // 10):
-      file.write(json.dumps({'env_steps': steps, 'episode_return': values}) + '\n')
+    for i in range(1, 11):
+      line = {'env_steps': i * total // 10, 'episode_return': values}
+      if job.config.run.eval_interval and i % 2 == 0:
+        line['evaluation_return'] = [None if v is None else v + 100 for v in values]
+      file.write(json.dumps(line) + '\n')
   own = {'task': job.config.run.task, 'seed': job.config.run.seed}
   record = {**own, **said, 'returns': [[v, v] for v in values]}
   (run.report / 'evaluation.json').write_text(json.dumps(record))
@@ -212,9 +216,68 @@ def test_jobs_that_memory_cut_become_one_cell(results, tmp_path):
     assert outcome.seeds == list(range(10))
     assert outcome.training == outcome.evaluation == [float(s) for s in range(10)]
     assert [len(line) for line in outcome.curve] == [10] * 10
+    assert outcome.evaluation_steps == list(range(200_000, 1_000_001, 200_000))
+    assert outcome.evaluation_curve == [[100.0 + s for s in range(10)]] * 5
   assert '| quadruped_walk | mrn | 1,000,000, 10 | 4.50 ± 2.17 |' in '\n'.join(
     mrn_tables.lay_out(found)
   )
+
+
+def test_evaluations_on_the_way_are_kept_where_a_run_has_them(results, tmp_path):
+  options, _ = _quick_pebble(tmp_path)
+  (without,), _ = _make(options)
+  assert (without.evaluation_steps, without.evaluation_curve) == ([], [])
+  (row,) = (row for row in mrn_tables.ROWS if row.name == 'walker_walk')
+  options = _options(tmp_path, rows=[row.name])
+  jobs = _jobs(row, mrn_tables.SIZES['paper'], options)
+  job, *_ = (job for job in jobs if job.config.run.method == 'pebble')
+
+  def returns_of(seed):
+    return math.nan if seed == 1 else float(seed)
+
+  _finish(job, options.out / row.name, returns_of)
+  (found,), _ = _make(options)
+  assert found.evaluation_curve == []  # A seed has none on any line.
+  options.out = tmp_path / 'again'
+  _finish(job, options.out / row.name)
+  (found,), _ = _make(options)
+  assert found.evaluation_curve == [[100.0 + s for s in found.seeds]] * 5
+  assert tables.load('mrn', options) == [found]
+  # A seed of an older record has no such lines, and so the cell has none.
+  older = found._replace(evaluation_steps=(), evaluation_curve=())
+  joined = outcomes._join([(found, 0), (older, 1)])
+  assert (joined.curve_steps, joined.evaluation_curve) == (found.curve_steps, [])
+  assert joined.curve == [[0.0, 1.0]] * 10
+
+
+def test_a_panel_shows_evaluations_where_all_its_arms_have_them(
+  results, tmp_path, monkeypatch
+):
+  drawn = []
+  monkeypatch.setattr(tables, 'plot', lambda *args, **more: drawn.append((args, more)))
+  plain = _outcome('walker_walk', {}, [1.0, 2.0, 3.0])
+  both = plain._replace(evaluation_steps=[500], evaluation_curve=[[4.0, 5.0, 6.0]])
+  panels = {
+    'all': {'mrn': both, 'sac': both, 'surf': None},
+    'some': {'mrn': both, 'sac': plain},
+    'none': {'mrn': None},
+  }
+  tables.draw('mrn', _options(tmp_path), panels)
+  (((path, curves), more),) = drawn
+  assert path == results / 'mrn-paper.png'
+  assert more['evaluated'] == ['all']
+  found = {
+    (task, arm): (curve.env_steps.tolist(), curve.returns.tolist())
+    for task, arms in curves.items()
+    for arm, curve in arms.items()
+  }
+  evaluated, trained = ([500], [[4.0, 5.0, 6.0]]), ([1000], [[1.0, 2.0, 3.0]])
+  assert found == {
+    ('all', 'mrn'): evaluated,
+    ('all', 'sac'): evaluated,
+    ('some', 'mrn'): trained,
+    ('some', 'sac'): trained,
+  }
 
 
 def test_what_is_current_takes_the_place_of_what_was_found_before(results, tmp_path):
@@ -289,6 +352,7 @@ def test_what_was_run_is_kept_in_full_and_told_by_todays_defaults(results, tmp_p
   # Older records have settings only; they count as they did.
   record['settings'] = found.settings
   del record['flags'], record['made']
+  del record['evaluation_steps'], record['evaluation_curve']
   (results / 'mrn-quick.json').write_text(json.dumps(raw))
   (older,), _ = _make(options)
   assert (older.flags, list(older.made)) == (None, [])
