@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from rlfb_jax.feedback import answers as answers_lib
-from rlfb_jax.feedback.answers import SCRIPTED, Answers
+from rlfb_jax.feedback.answers import SCRIPTED, Answers, usable_labels
 from rlfb_jax.feedback.clips import Clip
+
+ANSWERS = ('first better', 'second better', 'equal', 'skipped')
 
 
 class PreferenceStore(Answers):
@@ -111,3 +113,14 @@ def append(
       env_steps=env_steps,
     ),
   )
+
+
+def answer_counts(store: PreferenceStore) -> jax.Array:
+  """Number of pairs that got each of `ANSWERS`, [4] int32.
+
+  A label that leans to one side counts for it.
+  """
+  usable = usable_labels(store)
+  kinds = store.label < 0.5, store.label > 0.5, store.label == 0.5
+  given = jnp.stack([*(usable & kind for kind in kinds), store.skipped])
+  return jnp.sum(given, axis=1, dtype=jnp.int32)

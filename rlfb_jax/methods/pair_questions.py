@@ -151,6 +151,7 @@ def make_pair_questions(
       'pairs_asked': asked.asked,
       'pairs_skipped': jnp.sum(asked.skipped) - jnp.sum(store.asked.skipped),
       'compared_return': jnp.mean(answers.returns, where=told[:, None]),
+      'answer_counts': preference_store.answer_counts(asked),
     }
 
   def init() -> PairMemory:

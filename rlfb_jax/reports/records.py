@@ -15,6 +15,8 @@ import numpy as np
 from rlfb_jax.methods.config import Config, RunOptions
 from rlfb_jax.training import metrics, returns, run_dir
 
+# Metrics that are a list per row, and not by rating class as all others of that kind.
+_BY_ANSWER = ('answer_counts',)
 # What a sweep says of a job, in the run's folder; see `sweeps/folder.py`.
 _JOB = 'job.json'
 
@@ -152,7 +154,7 @@ def read_run(root: pathlib.Path) -> list[Record]:
         flags=flags | dict(own),
         seeds=tuple(rows[i].seed for i in chosen),
         columns={
-          name: _of_rows(values, chosen, flags | dict(own))
+          name: _of_rows(name, values, chosen, flags | dict(own))
           for name, values in columns.items()
         },
         evaluation=None if evaluation is None else evaluation[chosen],
@@ -191,13 +193,13 @@ def _length(flags: Mapping[str, str]) -> int | None:
 
 
 def _of_rows(
-  values: np.ndarray, chosen: Sequence[int], flags: Mapping[str, str]
+  name: str, values: np.ndarray, chosen: Sequence[int], flags: Mapping[str, str]
 ) -> np.ndarray:
   """Rows of a column; what is told by rating class, of the classes that they have.
 
   Where rows differ in their number of classes, a line has room for the most.
   """
-  if values.ndim < 3:
+  if values.ndim < 3 or name in _BY_ANSWER:
     return values[:, chosen] if values.ndim > 1 else values
   num_classes = flags.get('rating_num_classes')
   return values[:, chosen, : int(num_classes) if num_classes else None]

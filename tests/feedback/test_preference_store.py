@@ -43,6 +43,9 @@ def test_answers_stay_with_their_pairs_and_asked_counts_skips():
   np.testing.assert_allclose(store.confidence[:6], [0.1, 0.2, 0.3] * 2)
   usable = [True, False, True, True, False, True, False]
   np.testing.assert_array_equal(usable_labels(store), usable)
+  # What was skipped has a label too, and so has the row that is not filled.
+  counts = dict(zip(prefs.ANSWERS, prefs.answer_counts(store).tolist(), strict=True))
+  assert counts == {'first better': 1, 'second better': 2, 'equal': 1, 'skipped': 2}
 
 
 def test_capacity_and_budget_in_one_program():

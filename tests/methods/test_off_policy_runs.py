@@ -69,6 +69,9 @@ def test_an_exported_policy_acts_as_the_one_that_was_trained(method):
 def test_pairs_are_asked_about_within_the_budget():
   _, rows = finished('pebble')
   assert [r['pairs_asked'][0] for r in rows if 'pairs_asked' in r] == [12, 24, 30]
+  counts = [r['answer_counts'] for r in rows if 'answer_counts' in r]
+  assert np.shape(counts) == (3, 2, 4)
+  assert np.sum(counts, axis=2)[:, 0].tolist() == [12, 24, 30]
   assert [r['phase'] for r in rows[:3]] == ['random', 'explore', 'learn']
 
 

@@ -287,8 +287,29 @@ def test_every_skip_is_counted_once_whatever_it_was_for():
   broken = queries._replace(shown=queries.shown._replace(candidates=candidates))
   memory, metrics = absorbed(asking, broken)
   assert int(metrics['pairs_skipped']) == 1
+  assert metrics['answer_counts'].tolist()[2:] == [0, 1]
   _, metrics = absorbed(asking, queries, memory=memory)
   assert int(metrics['pairs_skipped']) == 0
+  assert metrics['answer_counts'].tolist()[2:] == [0, 1]
+
+
+def test_answers_so_far_are_counted_by_kind():
+  asking, shown = questions(), jnp.int32(3)
+  queries = propose(asking)
+  returns = np.stack(
+    [queries.shown.first_rewards.sum(axis=1), queries.shown.second_rewards.sum(axis=1)]
+  )
+  second = int((returns[1] > returns[0])[:3].sum())
+  memory, metrics = asking.append(
+    asking.init(), queries, asking.teach(queries, KEY), shown, jnp.int32(0)
+  )
+  assert metrics['answer_counts'].dtype == jnp.int32
+  assert metrics['answer_counts'].tolist() == [3 - second, second, 0, 0]
+  # Of all sessions, where the next teacher cannot tell any apart.
+  careless = questions(teacher=TeacherOptions(equal=1e6))
+  answers = careless.teach(queries, KEY)
+  _, metrics = careless.append(memory, queries, answers, jnp.int32(2), jnp.int32(0))
+  assert metrics['answer_counts'].tolist() == [3 - second, second, 2, 0]
 
 
 def test_strategies_see_what_members_say_as_it_was_trained():
