@@ -74,11 +74,30 @@ class Row(NamedTuple):
 
 
 class Group(NamedTuple):
-  """Bars that stand together."""
+  """Bars that stand together.
+
+  Attributes:
+    label: for the read-out.
+    colour: which of `NUM_COLOURS`.
+    values: heights, at least 0; NaN for no bar.
+    low: lower ends of their intervals, drawn from 0 up; NaN for no interval.
+    high: upper ends.
+  """
 
   label: str
   colour: int
   values: Sequence[float]
+  low: Sequence[float]
+  high: Sequence[float]
+
+  def text(self, i: int) -> str:
+    """A bar in words: `2.5 [1, 4]`, and `none` where there is none."""
+    if not math.isfinite(self.values[i]):
+      return 'none'
+    ends = ''
+    if math.isfinite(self.low[i]):
+      ends = f' [{short(max(0.0, self.low[i]))}, {short(self.high[i])}]'
+    return f'{short(self.values[i])}{ends}'
 
 
 # Width of a character of a row's name, about.
@@ -247,7 +266,7 @@ def bars(
 
   A group with fewer values than there are names has no bars for the last ones.
   """
-  top = max(max(g.values) for g in groups)
+  top = float(np.nanmax([v for g in groups for v in (*g.values, *g.high)]))
   low, high = 0.0, 1.08 * top if top > 0 else 1.0
   py = scale(low, high, HEIGHT - BOTTOM, TOP)
   px = scale(0, len(names), LEFT, WIDTH - RIGHT)
@@ -259,18 +278,23 @@ def bars(
       f' text-anchor="middle">{html.escape(name)}</text>'
     )
     for j, g in enumerate(groups):
-      if i >= len(g.values):
+      if i >= len(g.values) or not math.isfinite(g.values[i]):
         continue
       a, b = px(i + 0.1 + slot * j), px(i + 0.1 + slot * (j + 1))
       y = py(g.values[i])
       parts.append(
         f'<rect class="bar {colour_class(g.colour)}" x="{a:.1f}" y="{y:.1f}"'
         f' width="{b - a - 1:.1f}" height="{HEIGHT - BOTTOM - y:.1f}">'
-        f'<title>{html.escape(g.label)}, {html.escape(name)}: '
-        f'{short(g.values[i])}</title></rect>'
+        f'<title>{html.escape(g.label)}, {html.escape(name)}: {g.text(i)}</title>'
+        '</rect>'
       )
+      if math.isfinite(g.low[i]):
+        foot, head = py(max(0.0, g.low[i])), py(g.high[i])
+        x, cap = (a + b - 1) / 2, min(3.0, (b - a - 1) / 2)
+        caps = ''.join(f'M{x - cap:.1f} {at:.1f}h{2 * cap:.1f}' for at in (foot, head))
+        parts.append(f'<path class="error" d="M{x:.1f} {foot:.1f}V{head:.1f}{caps}"/>')
   said = '; '.join(
-    f'{g.label}: ' + ', '.join(short(v) for v in g.values) for g in groups
+    f'{g.label}: ' + ', '.join(g.text(i) for i in range(len(g.values))) for g in groups
   )
   return panel(title, f'{y_label} by {x_label}: {said}', HEIGHT, parts, '')
 

@@ -18,5 +18,6 @@ def all_figures(c: Comparison) -> list[Figure]:
     reward_figures.over_optimisation(c),
     reward_figures.label_histogram(c),
     reward_figures.divergences(c),
+    reward_figures.final_divergences(c),
     reward_figures.watched(c),
   ]

@@ -1,10 +1,14 @@
 """Figures of why: the learned reward, the labels, and what repels the policy."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
+from rlfb_jax.feedback.preference_store import ANSWERS
 from rlfb_jax.reports import charts
-from rlfb_jax.reports.comparison import Comparison
+from rlfb_jax.reports.comparison import Comparison, final_scores
 from rlfb_jax.reports.panels import Figure, band, over_steps
+from rlfb_jax.reports.statistics import Estimate
 
 # View -> metric and its limits.
 _QUALITY = {
@@ -20,6 +24,7 @@ _WATCHED = {
   'KL value': 'kl/value',
   'gate open': 'kl/gate_open',
 }
+_CLASSES = 'rating class, 0 is worst'
 
 
 def quality(c: Comparison) -> Figure:
@@ -97,34 +102,64 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
 
 
 def label_histogram(c: Comparison) -> Figure:
-  """How many labels lie in each class at the end."""
-  panels = []
-  for task in c.tasks:
-    groups, names = [], []  # type: list[charts.Group], list[str]
-    for arm, cell in c.on(task).items():
-      counts = cell.columns.get('class_counts')
-      if counts is None or counts.ndim != 3:
-        continue
-      given = np.flatnonzero(np.isfinite(counts).all(axis=(1, 2)))
-      if not len(given):
-        continue
-      values = counts[given[-1]].mean(axis=0)
-      names = (
-        names if len(names) > len(values) else [str(i) for i in range(len(values))]
-      )
-      groups.append(charts.Group(arm, c.arms.index(arm), values.tolist()))
-    if groups:
-      panels.append(
-        charts.bars(
-          task, groups, names, 'rating class, 0 is worst', 'labels, mean per seed'
-        )
-      )
+  """How many labels are of each kind at the end."""
+  ratings = _bars(c, 'class_counts', _last_counts, _CLASSES, 'labels, mean per seed')
+  pairs = _bars(
+    c, 'answer_counts', _last_counts, 'answer', 'pairs, mean per seed', ANSWERS
+  )
+  views = {'ratings': ratings, 'pairs': pairs}
   return Figure(
     'labels',
-    'Labels by class',
-    'Ratings given until the last session, by class, mean over seeds.',
-    {'': panels} if panels else {},
+    'Labels by kind',
+    'Ratings given until the last session, by class, and answers to the pairs that were'
+    ' asked about; means over seeds.',
+    {view: panels for view, panels in views.items() if panels},
   )
+
+
+def _bars(
+  c: Comparison,
+  metric: str,
+  of: Callable[[np.ndarray, np.ndarray], Estimate],
+  x_label: str,
+  y_label: str,
+  names: Sequence[str] = (),
+) -> list[str]:
+  """A panel for each task on which some run has the metric.
+
+  Args:
+    c: what is compared.
+    metric: a list of n numbers per seed.
+    of: `(env_steps [T], metric [T, S, n]) -> what is drawn, [n]`.
+    x_label: what the n numbers are told by.
+    y_label: what they are.
+    names: of the n bars; they are counted from 0 where there are none.
+  """
+  panels = []
+  for task in c.tasks:
+    groups = []
+    for arm, cell in c.on(task).items():
+      values = cell.columns.get(metric)
+      if values is None or values.ndim != 3:
+        continue
+      found = of(cell.env_steps, values)
+      if np.isfinite(found.value).any():
+        bars = (each.tolist() for each in found)
+        groups.append(charts.Group(arm, c.arms.index(arm), *bars))
+    if groups:
+      most = max(len(g.values) for g in groups)
+      kinds = names or [str(i) for i in range(most)]
+      panels.append(charts.bars(task, groups, kinds, x_label, y_label))
+  return panels
+
+
+def _last_counts(env_steps: np.ndarray, counts: np.ndarray) -> Estimate:
+  """Means over seeds after the last session, without intervals."""
+  del env_steps
+  nothing = np.full(counts.shape[2], np.nan)
+  given = np.flatnonzero(np.isfinite(counts).all(axis=(1, 2)))
+  mean = counts[given[-1]].mean(axis=0) if len(given) else nothing
+  return Estimate(mean, nothing, nothing)
 
 
 def divergences(c: Comparison) -> Figure:
@@ -152,3 +187,25 @@ def divergences(c: Comparison) -> Figure:
     keyed=False,
     key=tuple(f'class {i}' for i in range(most)),
   )
+
+
+def final_divergences(c: Comparison) -> Figure:
+  """KL divergence of the policy from each class at the end, arms side by side."""
+  views = {
+    view: _bars(c, metric, _at_the_end, _CLASSES, 'KL, nats')
+    for view, metric in {'actions': 'kl/action', 'states': 'kl/state'}.items()
+  }
+  return Figure(
+    'final-divergences',
+    'Divergence at the end',
+    'KL divergence from each class of rated behaviour over the last tenth of the steps:'
+    ' of actions given states and, where it was recorded, of states. Means and 95 %'
+    ' Student intervals over the seeds that have the class.',
+    {view: panels for view, panels in views.items() if panels},
+  )
+
+
+def _at_the_end(env_steps: np.ndarray, values: np.ndarray) -> Estimate:
+  """Means over seeds of what `final_scores` makes of each entry, with intervals."""
+  entries = np.moveaxis(values, 2, 0)
+  return Estimate(*band(np.stack([final_scores(env_steps, each) for each in entries])))

@@ -56,6 +56,9 @@ def learning_curves(c: Comparison) -> Figure:
   over('environment steps', 'environment steps', lambda s: s.env_steps * 1.0, False)
   over('labels given', 'labels given', labels_given, True)
   over('wall time', 'wall minutes per run', _minutes, False)
+  evaluated = over_steps(c, 'evaluation_return', 'true return, deterministic', None)
+  if evaluated:
+    views['deterministic evaluation'] = evaluated
   return Figure(
     'learning-curves',
     'Learning curves',
@@ -64,7 +67,8 @@ def learning_curves(c: Comparison) -> Figure:
     ' return reached before more labels came; arms that are paid the true reward are'
     ' level lines there. Over wall time, runs that share a program share its time'
     ' equally, and a point is the mean over the runs of an arm. Imported curves may'
-    ' know only their total time, taken as spread evenly.',
+    ' know only their total time, taken as spread evenly. Deterministic evaluation: of'
+    ' episodes on the way that do not explore, for runs with `--eval_interval`.',
     views,
   )
 

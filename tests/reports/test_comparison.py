@@ -145,7 +145,7 @@ def test_classes_that_a_run_does_not_have_are_not_in_its_columns(tmp_path):
   assert c.arms == ('rbrl rating_num_classes=2', 'rbrl rating_num_classes=3')
   assert fewer.columns['class_counts'].shape == (10, 3, 2)
   assert more.columns['class_counts'].shape == (10, 2, 3)
-  (bars,) = reward_figures.label_histogram(c).views['']
+  (bars,) = reward_figures.label_histogram(c).views['ratings']
   assert bars.count('<rect class="bar') == 2 + 3
   assert 'rating_num_classes=2: 3, 3;' in bars
   first, second = reward_figures.divergences(c).views['']
