@@ -1,6 +1,7 @@
 """What the pages tell to type means something, and their links lead somewhere."""
 
 import dataclasses
+import glob
 import pathlib
 import re
 import shlex
@@ -64,6 +65,28 @@ def test_reports_and_evaluations_have_the_flags_that_are_named():
     assert names
   for param in commands('rlfb-evaluate'):
     evaluate.check(flags.parse(param.values[0], evaluate.SECTIONS))
+
+
+def test_committed_reports_are_what_their_commands_make(tmp_path, monkeypatch):
+  """Byte for byte: a page that looks older than the code is made anew."""
+  text = (ROOT / 'rlfb_jax' / 'docs' / 'reports.md').read_text()
+  _, told = re.sub(r'\\\n\s*', ' ', text).split('Two examples are made')
+  monkeypatch.chdir(ROOT)
+  made = []
+  for line in re.findall(r'^    (.*)', told, re.MULTILINE):
+    program, *words = shlex.split(line)
+    if program == 'cd':
+      monkeypatch.chdir(words[0])
+      continue
+    (out,) = (word for word in words if word.startswith('--out='))
+    words[words.index(out)] = f'--out={tmp_path}'
+    report.main([name for word in words for name in sorted(glob.glob(word)) or [word]])
+    folder = pathlib.Path(out.partition('=')[2]).resolve()
+    made.append(folder.name)
+    for path in folder.iterdir():
+      if path.is_file():
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path
+  assert made == ['push', 'report_ratings']
 
 
 def test_there_are_commands_on_the_pages():

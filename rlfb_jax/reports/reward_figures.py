@@ -192,7 +192,7 @@ def divergences(c: Comparison) -> Figure:
 def final_divergences(c: Comparison) -> Figure:
   """KL divergence of the policy from each class at the end, arms side by side."""
   views = {
-    view: _bars(c, metric, _at_the_end, _CLASSES, 'KL, nats')
+    view: _bars(c, metric, _at_the_end, _CLASSES, f'KL of {view}, nats')
     for view, metric in {'actions': 'kl/action', 'states': 'kl/state'}.items()
   }
   return Figure(

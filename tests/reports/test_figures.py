@@ -220,7 +220,10 @@ def test_divergences_at_the_end_are_bars_with_intervals(tmp_path):
     ('rbrl_kl', '2'): f'4.5 [0, {4.5 + pair:.4g}]',
   }
   assert bars_of(states) == {('rbrl_kl', '0'): '10 [10, 10]'}
-  assert 'rbrl_kl: 10 [10, 10], none, none' in states
+  said = (
+    'KL of states, nats by rating class, 0 is worst: rbrl_kl: 10 [10, 10], none, none'
+  )
+  assert said in states
   heights = [float(bar.get('height')) for bar in marks(actions, 'bar k1')]
   unit = heights[0] / 3
   np.testing.assert_allclose(heights, np.array([3, 0.4, 4.5]) * unit, atol=0.1)
