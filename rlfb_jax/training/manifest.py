@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,12 @@ _PACKAGES = (
   'dm-control',
   'brax',
 )
+# What compiles and multiplies on accelerators, under any version of CUDA.
+_ACCELERATOR_PACKAGES = re.compile(
+  r'jax-(?:cuda|rocm)\d+-(?:plugin|pjrt)|libtpu|warp-lang'
+  r'|nvidia-(?:cublas|cuda-nvcc|cudnn|cusolver|nccl|nvjitlink)(?:-cu\d+)?'
+)
+_DRIVER = pathlib.Path('/proc/driver/nvidia/version')
 
 
 def make(command: Sequence[str] | None = None) -> dict[str, Any]:
@@ -93,10 +100,11 @@ def add_session(
   before = sessions[-1] if sessions else now
   sessions.append(now)
   files.write_json(path, record)
+  old, new = before['versions'], now['versions']
   changes = [
-    f'{name} {before["versions"].get(name)} is {version} now'
-    for name, version in now['versions'].items()
-    if before['versions'].get(name) != version
+    f'{name} {old.get(name)} is {new.get(name)} now'
+    for name in {**new, **old}
+    if old.get(name) != new.get(name)
   ]
   changes += [
     f'{name} {before[name]} is {now[name]} now'
@@ -157,4 +165,28 @@ def _versions() -> dict[str, str | None]:
       found[package] = metadata.version(package)
     except metadata.PackageNotFoundError:
       found[package] = None
-  return found
+  return found | _accelerator_versions()
+
+
+def _accelerator_versions() -> dict[str, str]:
+  found: dict[str, str] = {}
+  for package in metadata.distributions():
+    # A folder that an interrupted installation left behind has no name.
+    (written, *_) = package.metadata.get_all('Name') or ['']
+    name = re.sub(r'[-_.]+', '-', written).lower()
+    if _ACCELERATOR_PACKAGES.fullmatch(name):
+      found.setdefault(name, package.version)  # As on the path, the first one counts.
+  driver = _driver_version()
+  if driver is not None:
+    found['nvidia-driver'] = driver
+  return dict(sorted(found.items()))
+
+
+def _driver_version() -> str | None:
+  try:
+    text = _DRIVER.read_text()
+  except OSError:
+    return None
+  # `NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 ...`
+  found = re.search(r'^NVRM version:.*?\s(\d+(?:\.\d+)+)\s', text)
+  return found and found[1]

@@ -6,6 +6,7 @@ import platform
 import socket
 import subprocess
 import threading
+from importlib import metadata
 
 import jax
 import pytest
@@ -162,3 +163,68 @@ def test_the_manifest_lists_sessions_and_what_is_new_in_them(tmp_path):
   record['sessions'][-1]['versions']['jax'] = '0.1'
   run.manifest.write_text(json.dumps(record))
   assert manifest.add_session(run.manifest, 80) == [f'jax 0.1 is {jax.__version__} now']
+
+
+@pytest.fixture
+def accelerated(tmp_path, monkeypatch):
+  """A folder of packages on the path, by their metadata alone, and a driver's file."""
+  packages = tmp_path / 'packages'
+
+  def install(name, version, folder=packages):
+    info = folder / f'{name}-x.dist-info'
+    info.mkdir(parents=True, exist_ok=True)
+    about = f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n'
+    (info / 'METADATA').write_text(about)
+
+  for name in ('jax-cuda13-plugin', 'jax_cuda13_pjrt', 'nvidia-cublas', 'warp-lang'):
+    install(name, '1.5')
+  install('nvidia-cudnn-cu13', '9.1')
+  for name in ('nvidia-cuda-cupti', 'libtpu-of-others', 'nvidia-ml-py'):
+    install(name, '1.5')
+  (packages / 'broken-1.dist-info').mkdir()
+  driver = tmp_path / 'version'
+  driver.write_text(
+    'NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build'
+    '  (builder@host)  Tue Mar  5\nGCC version:  gcc version 12.2.0 (Debian)\n'
+  )
+  monkeypatch.setattr(manifest, '_DRIVER', driver)
+  everywhere = metadata.distributions
+  path = [str(packages), str(tmp_path / 'behind')]
+  monkeypatch.setattr(metadata, 'distributions', lambda: everywhere(path=path))
+  install('warp-lang', '1.4', tmp_path / 'behind')
+  return install, driver
+
+
+def test_the_manifest_has_what_decides_bits_on_accelerators(accelerated):
+  _, driver = accelerated
+  versions = manifest.make([])['versions']
+  own = {'python', *manifest._PACKAGES}
+  assert {name: v for name, v in versions.items() if name not in own} == {
+    'jax-cuda13-pjrt': '1.5',
+    'jax-cuda13-plugin': '1.5',
+    'nvidia-cublas': '1.5',
+    'nvidia-cudnn-cu13': '9.1',
+    'nvidia-driver': '550.54.15',
+    'warp-lang': '1.5',
+  }
+  driver.write_text(
+    'NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\n'
+  )
+  assert manifest.make([])['versions']['nvidia-driver'] == '535.104.05'
+  driver.unlink()
+  assert 'nvidia-driver' not in manifest.make([])['versions']
+
+
+def test_a_session_tells_what_is_new_on_the_accelerator(accelerated, tmp_path):
+  install, driver = accelerated
+  path = tmp_path / 'manifest.json'
+  manifest.write(path, [])
+  assert manifest.add_session(path, 0, []) == []
+  install('nvidia-cudnn-cu13', '9.2')
+  install('libtpu', '0.1')
+  driver.unlink()
+  assert manifest.add_session(path, 40, []) == [
+    'libtpu None is 0.1 now',
+    'nvidia-cudnn-cu13 9.1 is 9.2 now',
+    'nvidia-driver 550.54.15 is None now',
+  ]
