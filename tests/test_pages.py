@@ -12,11 +12,15 @@ from rlfb_jax import methods
 from rlfb_jax.bin import evaluate, flags, launch, report, sweep
 from rlfb_jax.core.config import flag_name
 from rlfb_jax.methods import plan
+from rlfb_jax.methods.config import HOUSEKEEPING
+from rlfb_jax.methods.family import flags_of, sweepable
 from rlfb_jax.training import placement
 from rlfb_jax.training.run import make_environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'rlfb_jax' / 'docs').glob('*.md'))]
+# Named by the first of them.
+BETAS = {'sac_adam_beta2', 'ddpg_adam_beta1', 'ddpg_adam_beta2'}
 # In place of what a reader has of their own.
 READERS = {'"${SLURM_ARRAY_TASK_ID}/4"': '3/4', '$JOB_COMPLETION_INDEX': '3', '{}': '3'}
 READERS |= {'/sweeps/sweep.toml': 'experiments/schedulers/sweep.toml'}
@@ -94,6 +98,21 @@ def test_there_are_commands_on_the_pages():
   assert counts['train'] > 15
   assert counts['sweep'] > 5
   assert counts['report'] >= 1
+
+
+def test_numbers_that_keep_runs_apart_are_named():
+  text = (ROOT / 'rlfb_jax' / 'docs' / 'sweeping.md').read_text()
+  text = text.split('## Which numbers share a program')[1].split('\n## ')[0]
+  apart = {
+    flag
+    for flag, value in flags_of(methods.Config()).items()
+    if isinstance(value, float) and flag not in {*sweepable(), *HOUSEKEEPING}
+  }
+  assert len(apart) > 10
+  # One that shares a program is none of the list's.
+  (listed,) = re.findall(r'So are:\n(.*?)\n\n', text, re.DOTALL)
+  assert apart - set(re.findall(r'\w+', listed)) == BETAS
+  assert not set(re.findall(r'`(\w+)`', listed)) & (set(sweepable()) - {'kl_weights'})
 
 
 def known_flags():

@@ -27,6 +27,8 @@ class RaterOptions(Options):
     'G_max, the segment return that fills the rating scale; 0 takes the value of '
     'the task.',
     low=0.0,
+    sweep=True,
+    apart=lambda v: v == 0,
   )
   mistake: float = option(
     0.0,
@@ -139,7 +141,7 @@ def rate(
       the scale of `options.skip`.
   """
   noise_key, mistake_key, wrong_key = jax.random.split(key, 3)
-  if options.max_return > 0:
+  if is_traced(options.max_return) or options.max_return > 0:
     max_return = options.max_return
   plain = jnp.sum(env_rewards, axis=-1)
   skipped = jnp.zeros(plain.shape, bool)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 
 from rlfb_jax.core import replay as replay_lib
+from rlfb_jax.core.config import is_traced
 from rlfb_jax.envs.base import Environment
 from rlfb_jax.feedback import archive as archive_lib
 from rlfb_jax.feedback.schedule import (
@@ -134,15 +135,16 @@ def replay_capacity(config: Config) -> int:
   return -(-wanted // config.replay.num_envs) * config.replay.num_envs
 
 
-def segment_return_scale(config: Config, env: Environment) -> float:
+def segment_return_scale(config: Config, env: Environment) -> float | jax.Array:
   """`G_max`: the segment return that fills the rater's scale.
 
   Raises:
     ValueError: if neither the task nor the user names one.
   """
   steps = config.feedback.segment_steps
-  if config.rating.max_return > 0:
-    return config.rating.max_return
+  given = config.rating.max_return
+  if is_traced(given) or given > 0:
+    return given
   if env.max_segment_return <= 0:
     raise ValueError(
       f'--rating_max_return=0 leaves the scale to the task, but {env.name} names'

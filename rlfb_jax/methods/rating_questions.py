@@ -39,7 +39,7 @@ def make_rating_questions(
   options: ScheduleOptions,
   sessions: tuple[PlannedSession, ...],
   sizes: Sizes,
-  max_segment_return: float,
+  max_segment_return: float | jax.Array,
 ) -> Questions:
   """Binds the scripted rater and the timetable.
 

@@ -54,6 +54,22 @@ def test_option_overrides_the_tasks_scale():
   assert rate(KEY, as_rewards([12.0]), options, 50.0).rating[0] == 2
 
 
+@pytest.mark.parametrize('max_return', [50.0, 25.0, 20.0, 0.3])
+def test_a_scale_among_others_of_a_program_rates_alike(max_return):
+  # On thresholds, near them, and beyond the scale.
+  returns = np.concatenate([np.arange(13) / 12, np.linspace(-0.1, 1.2, 500)])
+  rewards = as_rewards(max_return * returns, steps=1)
+  for n in (2, 3, 4, 6):
+
+    def rated(scale, n=n):
+      options = RaterOptions(num_classes=n, max_return=scale)
+      return rate(KEY, rewards, options, 1.0).rating
+
+    want = jax.jit(lambda rated=rated: rated(max_return))()
+    assert set(np.asarray(want)) == set(range(n))
+    np.testing.assert_array_equal(jax.jit(rated)(jnp.float32(max_return)), want)
+
+
 def test_perfect_rater_ignores_the_key():
   rewards = jax.random.uniform(KEY, (64, 50))
   a, b = (rate(jax.random.key(i), rewards, RaterOptions(), 50.0) for i in (1, 2))

@@ -28,6 +28,7 @@ PPO = {
 RATING = {
   'rating': {
     'num_classes': 3,
+    'max_return': 2.5,
     'mistake': 0.3,
     'return_noise': 0.2,
     'skip': 0.2,

@@ -29,6 +29,15 @@ def test_a_value_that_switches_a_part_off_is_a_job_of_its_own():
   assert sorted(len(job.rows) for job in jobs) == [1, 2]
 
 
+def test_scales_of_the_rater_share_a_job_and_the_tasks_own_has_another():
+  base = ('--task=walker_walk', '--method=rbrl')
+  jobs = jobs_of(base=base, seeds=2, rating_max_return='0,10,20,50')
+  scales = [job.config.rating.max_return for job in jobs]
+  assert (scales, [len(job.rows) for job in jobs]) == ([0.0, 10.0], [2, 6])
+  given = [row.flags['rating_max_return'] for row in jobs[1].rows]
+  assert given == [10.0, 10.0, 20.0, 20.0, 50.0, 50.0]
+
+
 def test_numbers_of_classes_share_a_job_where_padding_is_exact():
   base = ('--task=walker_walk',)
   jobs = jobs_of(
