@@ -13,7 +13,7 @@ from rlfb_jax.sweeps import lock
 from rlfb_jax.sweeps.cost import estimate
 from rlfb_jax.sweeps.folder import JobFolder, State
 from rlfb_jax.sweeps.jobs import Job
-from rlfb_jax.sweeps.table import duration
+from rlfb_jax.sweeps.table import duration, together
 
 # What a job's process says by its exit code, beside success and failure.
 HELD_ELSEWHERE = 75
@@ -115,8 +115,8 @@ def work_through(
       expected = estimate(job, jobs, taken(jobs, out))
       verb = 'starts' if state is State.MISSING else 'goes on'
       say(
-        f'{label} {verb}: {len(job.rows)} runs, about {duration(expected.seconds)}'
-        f' (from {expected.source})'
+        f'{label} {verb}: {len(job.rows)} runs, {together([expected])}'
+        f' ({"from " * (expected.seconds is not None)}{expected.source})'
       )
       try:
         code, why = _run(job, folder, command, request, poll_seconds)
@@ -245,5 +245,5 @@ def _left(jobs: Sequence[Job], out: pathlib.Path) -> str:
   left = [job for job in jobs if job.name not in seconds]
   if not left:
     return 'none left'
-  time_left = sum(estimate(job, jobs, seconds).seconds for job in left)
-  return f'{len(left)} left, about {duration(time_left)}'
+  times = [estimate(job, jobs, seconds) for job in left]
+  return f'{len(left)} left, {together(times)}'

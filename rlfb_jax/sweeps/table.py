@@ -32,11 +32,18 @@ def summary(times: Sequence[Estimate], states: Sequence[State]) -> str:
   counts = ', '.join(
     f'{states.count(state)} {state}' for state in State if states.count(state)
   )
-  left = sum(
-    t.seconds for t, s in zip(times, states, strict=True) if s is not State.DONE
-  )
+  left = [t for t, s in zip(times, states, strict=True) if s is not State.DONE]
   text = f'{len(states)} jobs: {counts}'
-  return text + (f'; about {duration(left)} left on one machine' if left else '')
+  return text + (f'; {together(left)} left on one machine' if left else '')
+
+
+def together(times: Sequence[Estimate]) -> str:
+  """How long jobs take one after the other: `about 3 h 20 min`."""
+  known = [time.seconds for time in times if time.seconds is not None]
+  parts = [f'about {duration(sum(known))}'] if known else []
+  if len(known) < len(times):
+    parts.append(f'{len(times) - len(known)} of unknown time')
+  return ' and '.join(parts)
 
 
 def own_flags(job: Job) -> str:
@@ -48,8 +55,10 @@ def own_flags(job: Job) -> str:
   return ' '.join(f'{f}={",".join(_unique(v))}' for f, v in values.items())
 
 
-def duration(seconds: float) -> str:
-  """Two units at most: `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
+def duration(seconds: float | None) -> str:
+  """Two units at most: `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`; `?` for None."""
+  if seconds is None:
+    return '?'
   if seconds < 59.5:
     return f'{seconds:.0f} s'
   minutes = round(seconds / 60)
