@@ -127,7 +127,7 @@ def known_flags():
 
 # Programs whose flags are none of ours, or are tested with the scripts themselves.
 OTHERS = re.compile(
-  r'experiments/|benchmarks/|\.py\b|pip|SBATCH|srun|parallel|XLA_FLAGS'
+  r'experiments/|benchmarks/|\.py\b|pip|apt-get|docker|SBATCH|srun|parallel|XLA_FLAGS'
 )
 
 

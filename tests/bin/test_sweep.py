@@ -13,8 +13,10 @@ import sys
 import numpy as np
 import outcomes
 import pytest
+import yaml
 
 from rlfb_jax.bin import sweep, sweep_job, train
+from rlfb_jax.methods.config import RunOptions
 from rlfb_jax.sweeps import lock
 from rlfb_jax.sweeps.folder import JobFolder, State
 from rlfb_jax.training import export, metrics, returns, run
@@ -125,6 +127,78 @@ def test_the_schedulers_examples_are_commands_that_work(name, monkeypatch, capsy
   assert sweep.parse(argv).shard == (3, 4)
   assert sweep.main([*argv, '--dry_run']) == 0
   assert ' missing' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['slurm.sbatch', 'parallel.sh'])
+def test_the_schedulers_scripts_can_be_read_by_their_shells(name):
+  path = SCHEDULERS / name
+  shell = path.read_text().splitlines()[0].removeprefix('#!')
+  read = subprocess.run([shell, '-n', path], capture_output=True, text=True)
+  assert (read.returncode, read.stderr) == (0, '')
+
+
+def test_schedulers_start_as_many_tasks_as_there_are_shares():
+  texts = {path.name: path.read_text() for path in SCHEDULERS.iterdir()}
+
+  def found(name, pattern):
+    (number,) = re.findall(pattern, texts[name])
+    return int(number)
+
+  array = found('slurm.sbatch', r'--array=0-(\d+)\n') + 1
+  assert array == found('slurm.sbatch', r'--shard="\$\{SLURM_ARRAY_TASK_ID\}/(\d+)"')
+  started = found('parallel.sh', r'seq 0 (\d+) ') + 1
+  assert started == found('parallel.sh', r"--shard='\{\}/(\d+)'")
+  assert started == found('parallel.sh', r'--jobs (\d+) ')
+  spec = yaml.safe_load(texts['kubernetes.yaml'])['spec']
+  count = found('kubernetes.yaml', r'--shard=\$JOB_COMPLETION_INDEX/(\d+)\n')
+  assert spec['completions'] == spec['parallelism'] == count
+
+
+def test_the_kubernetes_example_is_a_job_whose_parts_fit():
+  job = yaml.safe_load((SCHEDULERS / 'kubernetes.yaml').read_text())
+  assert (job['apiVersion'], job['kind']) == ('batch/v1', 'Job')
+  assert job['spec']['completionMode'] == 'Indexed'
+  pod = job['spec']['template']['spec']
+  assert pod['restartPolicy'] == 'Never'
+  (container,) = pod['containers']
+  # One shell command on one line, and all that it reads and writes on the volume.
+  (command,) = container['args']
+  assert container['command'] == ['/bin/sh', '-c']
+  assert '\n' not in command
+  (mount,) = container['volumeMounts']
+  assert [volume['name'] for volume in pod['volumes']] == [mount['name']]
+  places = re.findall(r'--(?:file|out)=(\S+)', command)
+  assert len(places) == 2
+  assert all(place.startswith(f'{mount["mountPath"]}/') for place in places)
+  assert pod['terminationGracePeriodSeconds'] > RunOptions().stop_seconds
+
+
+def test_the_page_shows_the_schedulers_examples_as_they_are():
+  page = (ROOT / 'rlfb_jax' / 'docs' / 'sweeping.md').read_text()
+  script = (SCHEDULERS / 'slurm.sbatch').read_text().splitlines()
+  shown = [line for line in page.splitlines() if line.startswith('#SBATCH')]
+  assert shown
+  assert set(shown) <= set(script)
+  (block,) = re.findall(r'```yaml\n(.*?)```', page, re.DOTALL)
+  job = yaml.safe_load((SCHEDULERS / 'kubernetes.yaml').read_text())
+  spec = yaml.safe_load(block)['spec']
+  assert len(spec) == 2
+  assert {name: job['spec'][name] for name in spec} == spec
+
+
+def test_the_image_is_made_as_the_readme_installs():
+  page = (ROOT / 'rlfb_jax' / 'docs' / 'sweeping.md').read_text()
+  readme = (ROOT / 'README.md').read_text()
+  (block,) = re.findall(r'```dockerfile\n(.*?)```', page, re.DOTALL)
+  lines = block.splitlines()
+  (install,) = re.findall(r'^pip install -r .*', readme, re.MULTILINE)
+  assert lines[-1] == f'RUN {install}'
+  (version,) = re.findall(r'the lock file is that of ([\d.]+)', readme)
+  assert lines[0] == f'FROM python:{version}-slim'
+  assert {line.split()[0] for line in lines} == {'FROM', 'RUN', 'WORKDIR', 'COPY'}
+  job = yaml.safe_load((SCHEDULERS / 'kubernetes.yaml').read_text())
+  (container,) = job['spec']['template']['spec']['containers']
+  assert f'docker build --tag {container["image"]} .' in page
 
 
 @pytest.fixture(scope='module')
