@@ -125,6 +125,11 @@ def _check_parts(config: Config, env: Environment) -> None:
       '--reward_aggregation=mean_plus_std and RUNE would pay for the same disagreement'
       ' twice; take --reward_aggregation=mean.'
     )
+  if RUNE in recipe.add and reward.aggregation == 'mean_minus_std':
+    raise ValueError(
+      '--reward_aggregation=mean_minus_std would charge for the same disagreement that'
+      ' RUNE pays for; take --reward_aggregation=mean.'
+    )
   if SURF in recipe.add and config.surf.crop >= config.pairs.segment_steps:
     raise ValueError(
       f'--surf_crop={config.surf.crop} must be less than'
@@ -158,7 +163,9 @@ def _check_parts(config: Config, env: Environment) -> None:
   times = range(0, config.total_env_steps, interval)
   if not any(is_due(config.mrn, t, first, spent_at) for t in times):
     end = spent_at or config.total_env_steps
-    remedy = 'ask in more sessions (--pairs_labels_per_session)'
+    kinds = ['feedback'] * recipe.rates + ['pairs'] * recipe.compares
+    flags = ' or '.join(f'--{kind}_labels_per_session' for kind in kinds)
+    remedy = f'ask in more sessions ({flags})'
     if end - first > chunk:
       remedy = f'try --mrn_interval={chunk}'
     raise ValueError(

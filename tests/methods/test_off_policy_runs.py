@@ -166,6 +166,7 @@ def test_a_seed_among_many_is_the_run_of_that_seed_alone():
       'RUNE pays for disagreement',
     ),
     ('rune', {'reward': {'aggregation': 'mean_plus_std'}}, 'twice'),
+    ('rune', {'reward': {'aggregation': 'mean_minus_std'}}, 'charge .* RUNE pays for'),
     (
       'surf',
       {'surf': LONG_CROPS, 'pairs': {'segment_steps': 4}},
@@ -181,7 +182,21 @@ def test_a_seed_among_many_is_the_run_of_that_seed_alone():
       },
       'leave a chunk of 8 steps no update; try --replay_chunk_steps=16',
     ),
-    ('mrn', {'pairs': {'label_budget': 12}}, 'no bi-level step.*more sessions'),
+    (
+      'mrn',
+      {'pairs': {'label_budget': 12}},
+      r'no bi-level step.*more sessions \(--pairs_labels_per_session\)',
+    ),
+    (
+      'mrn/ratings',
+      {'feedback': {'label_budget': 24}},
+      r'no bi-level step.*more sessions \(--feedback_labels_per_session\)',
+    ),
+    (
+      'mrn/both',
+      {'feedback': {'label_budget': 24}, 'pairs': {'label_budget': 12}},
+      'sessions .--feedback_labels_per_session or --pairs_labels_per_session.,',
+    ),
     ('mrn', {'mrn': {'outer_weight': 0.0}}, '--preset=mrn_zero'),
     ('mrn', {'mrn': {'learning_rate': 0.0}}, '--preset=mrn_zero'),
     # Rounded, the run would end before the first labels.
