@@ -8,13 +8,16 @@ import pytest
 from rlfb_jax.agents.ppo import losses
 
 
-def _reference_gae(rewards, values, next_values, terminated, truncated, g, lam):
+def _reference_gae(
+  rewards, values, next_values, terminated, truncated, g, lam, terminal=False
+):
   steps, envs = rewards.shape
   advantages = np.zeros((steps, envs))
   for n in range(envs):
     running = 0.0
     for t in reversed(range(steps)):
-      bootstrap = 0.0 if terminated[t, n] else g * next_values[t, n]
+      ended = terminated[t, n] or (terminal and truncated[t, n])
+      bootstrap = 0.0 if ended else g * next_values[t, n]
       delta = rewards[t, n] + bootstrap - values[t, n]
       if terminated[t, n] or truncated[t, n]:
         running = 0.0
@@ -33,11 +36,12 @@ def rollout():
   return rewards, values, next_values, terminated, truncated
 
 
-def test_advantages_match_a_loop(rollout):
+@pytest.mark.parametrize('terminal', [False, True])
+def test_advantages_match_a_loop(rollout, terminal):
   got, targets = losses.generalized_advantages(
-    *[jnp.asarray(x) for x in rollout], 0.97, 0.9
+    *[jnp.asarray(x) for x in rollout], 0.97, 0.9, stop_at_time_limit=terminal
   )
-  want = _reference_gae(*rollout, 0.97, 0.9)
+  want = _reference_gae(*rollout, 0.97, 0.9, terminal)
   np.testing.assert_allclose(got, want, atol=2e-5)
   np.testing.assert_allclose(targets, want + rollout[1], atol=2e-5)
 

@@ -67,8 +67,10 @@ def test_rewarded_actions_become_likelier():
   assert float(jnp.mean(after_mean[:, 0] - before_mean[:, 0])) > 0.05
 
 
-def test_advantages_and_targets_are_those_of_a_loop_in_float64():
+@pytest.mark.parametrize('terminal', [False, True])
+def test_advantages_and_targets_are_those_of_a_loop_in_float64(terminal):
   """Ends in all combinations, and last observations that are not the next ones."""
+  options = dataclasses.replace(OPTIONS, time_limits_terminal=terminal)
   state, rollout, rewards = _agent_and_rollout()
   rng = np.random.default_rng(0)
   statistics = state.statistics.replace(
@@ -82,7 +84,7 @@ def test_advantages_and_targets_are_those_of_a_loop_in_float64():
     terminated=jnp.asarray(rng.random((16, 4)) < 0.2),
     truncated=jnp.asarray(rng.random((16, 4)) < 0.2),
   )
-  batch, _ = jax.jit(_prepare, static_argnums=4)(state, rollout, rewards, None, OPTIONS)
+  batch, _ = jax.jit(_prepare, static_argnums=4)(state, rollout, rewards, None, options)
 
   def value(obs):
     x = (np.asarray(obs, np.float64) - [1.0, -1.0, 0.0]) / [0.5, 2.0, 1.0]
@@ -98,7 +100,8 @@ def test_advantages_and_targets_are_those_of_a_loop_in_float64():
     ended = np.asarray(rollout.terminated[t])
     cut = ended | np.asarray(rollout.truncated[t])
     delta = np.asarray(rewards[t]) - values[t]
-    delta = delta + OPTIONS.discount * np.where(ended, 0.0, after[t])
+    worthless = cut if terminal else ended
+    delta = delta + OPTIONS.discount * np.where(worthless, 0.0, after[t])
     running = delta + OPTIONS.discount * OPTIONS.gae_lambda * np.where(cut, 0, running)
     expected[t] = running
   np.testing.assert_allclose(batch.advantages, expected.reshape(-1), atol=2e-4)

@@ -27,6 +27,12 @@ class PPOOptions(Options):
   adam_epsilon: float = option(1e-5, "Adam's epsilon", above=0.0, sweep=True)
   discount: float = option(0.99, 'gamma', low=0.0, below=1.0, sweep=True)
   gae_lambda: float = option(0.92, 'lambda of GAE', low=0.0, high=1.0, sweep=True)
+  time_limits_terminal: bool = option(
+    False,
+    'time limits end the return, as in the PrefPPO of B-Pref '
+    '(stable_baselines3/common/buffers.py) and the rating-based RL code; by default '
+    'values stand for the rest',
+  )
   clip_range: float = option(
     0.4, 'clip of the probability ratio', above=0.0, sweep=True
   )

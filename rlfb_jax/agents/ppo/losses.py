@@ -17,6 +17,8 @@ def generalized_advantages(
   truncated: jax.Array,
   discount: float,
   gae_lambda: float,
+  *,
+  stop_at_time_limit: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
   """GAE (Schulman et al. 2016, eq. 16) with time limits kept apart from ends.
 
@@ -28,11 +30,13 @@ def generalized_advantages(
     truncated: the episode ended by its time limit: bootstrap, then cut, [T, N].
     discount: gamma.
     gae_lambda: lambda.
+    stop_at_time_limit: treat time limits as ends, as B-Pref's PrefPPO does.
 
   Returns:
     Advantages and value targets, both [T, N].
   """
-  alive = 1.0 - terminated.astype(jnp.float32)
+  ended = terminated | truncated if stop_at_time_limit else terminated
+  alive = 1.0 - ended.astype(jnp.float32)
   continues = alive * (1.0 - truncated.astype(jnp.float32))
   deltas = rewards + discount * alive * next_values - values
 

@@ -242,6 +242,7 @@ def _prepare(
     rollout.truncated,
     options.discount,
     options.gae_lambda,
+    stop_at_time_limit=options.time_limits_terminal,
   )
   batch = Batch(
     inputs=inputs,
