@@ -124,6 +124,7 @@ PEBBLE = {
   'reward_learning_rate': '0.0003',
   'reward_whiten': 'false',
   'reward_max_passes': '50',
+  'reward_stop_accuracy': '0.97',
   'teacher_beta': '-1.0',
 }
 
@@ -188,10 +189,12 @@ RBRL = {
   'ppo_hidden_size': '256',
   'ppo_hidden_layers': '3',
   'ppo_noise_steps': '4',
+  'ppo_time_limits_terminal': 'false',
   'rating_num_classes': '4',
   'reward_ensemble_size': '3',
   'reward_sharpness': '30.0',
   'reward_learning_rate': '0.0003',
+  'reward_stop_accuracy': '0.97',
   'reward_boundaries': 'order_stat',
   'feedback_segment_steps': '50',
   'feedback_pretrain_steps': '32000',
@@ -204,12 +207,14 @@ PREF_PPO = {
   'ppo_clip_range': '0.4',
   'ppo_clip_decay': 'true',
   'ppo_noise_steps': '4',
+  'ppo_time_limits_terminal': 'false',
   'ppo_hidden_size': '256',
   'ppo_hidden_layers': '3',
   'pairs_pretrain_steps': '32000',
   'pretrain_num_epochs': '50',
   'reward_whiten': 'true',
   'reward_max_passes': '100',
+  'reward_stop_accuracy': '0.97',
 }
 
 
