@@ -16,6 +16,7 @@ from rlfb_jax.reward.meta_step import make_meta_step, pick_labels
 from rlfb_jax.reward.model import make_reward_model
 from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.reward.preferences import PreferenceLossOptions, preference_loss
+from rlfb_jax.reward.ratings import rating_loss
 
 DS, DA, B, H, CAPACITY = 3, 2, 16, 4, 30
 REWARD = RewardOptions(hidden_size=8, hidden_layers=1, learning_rate=1e-2)
@@ -274,6 +275,50 @@ def test_autodiff_takes_the_same_step_on_both_kinds_of_label():
   assert not equal(a.params, reward.params)
   np.testing.assert_allclose(m['meta_loss'], n['meta_loss'], rtol=1e-5)
   assert int(m['meta_labels']) == 20
+
+
+def test_ratings_alone_move_the_reward_against_the_outer_gradient():
+  reward, critic, obs, action, continuation, ratings, _ = world()
+  rows = np.array([i for i in range(18, -1, -1) if i != 2][:10])
+  starts = ratings.clip.obs[rows, 0], ratings.clip.action[rows, 0]
+  everyone = jnp.ones(10, bool)
+
+  @jax.jit
+  def outer(params):
+    """The loss of critics that took a step on what such a reward pays."""
+    paid = MODEL.r_hat(reward.replace(params=params), obs, action)
+
+    def error(critic):
+      errors = q_values(critic, obs, action) - (paid + continuation)
+      return jnp.sum(jnp.mean(jnp.square(errors), axis=-1))
+
+    stepped = jax.tree.map(lambda p, g: p - 0.05 * g, critic, jax.grad(error)(critic))
+    return 0.1 * sum(
+      rating_loss(q, ratings.rating[rows], everyone, jnp.ones(3), num_classes=3).loss
+      for q in q_values(stepped, *starts)
+    )
+
+  loss, gradient = jax.value_and_grad(outer)(reward.params)
+
+  def moved(**kwargs):
+    kwargs = {'ratings': True, 'pairs': False, **kwargs}
+    step, meta = step_of(**kwargs), meta_of(**kwargs).init(reward)
+    given = critic, obs, action, continuation, ratings, None
+    _, new, metrics = step(KEY, meta, reward, *given)
+    np.testing.assert_allclose(metrics['meta_loss'], loss, rtol=1e-5)
+    assert int(metrics['meta_labels']) == 10
+    return new, jax.tree.map(jnp.subtract, new.params, reward.params)
+
+  new, step = moved(optimiser='sgd', learning_rate=3.0)
+  chex.assert_trees_all_close(
+    step, jax.tree.map(lambda g: -3.0 * g, gradient), rtol=1e-3, atol=1e-5
+  )
+  assert float(optax.tree.norm(step)) > 1e-2
+  assert float(outer(new.params)) < float(loss) - 1e-5
+  # Adam's first step has the direction of each entry's gradient.
+  new, step = moved(optimiser='own_adam', learning_rate=1e-3)
+  assert float(optax.tree.vdot(step, gradient)) < 0
+  assert float(outer(new.params)) < float(loss) - 1e-5
 
 
 def first_member(members):
