@@ -28,14 +28,19 @@ from tests.methods.probe_runs import make_config, session_of
 ENV = envs.make('probe_choice')
 METHODS = ('mrn', 'mrn+rune/both')
 RATIO = 0.5
+FIRST_SESSION = 160
 
 
 def configure(method, ratio=RATIO, **mrn):
-  """An outer step that moves the reward by more than rounding does."""
+  """An outer step that moves the reward by more than rounding does.
+
+  And curiosity that a clock with another start would pay otherwise.
+  """
   return make_config(
     method,
     run={'total_env_steps': 640, 'updates_per_step': ratio},
     mrn={'learning_rate': 1e-2} | mrn,
+    rune={'bonus': 0.5, 'decay': 1e-2},
     # Not the critics': the step in thought must take theirs.
     sac={'actor_learning_rate': 1e-3},
   )
@@ -48,7 +53,7 @@ def states(method):
   stages = {
     'random': algorithm.chunks['random'],
     'explore': algorithm.chunks['explore'],
-    'session': session_of(algorithm, algorithm.request(160)),
+    'session': session_of(algorithm, algorithm.request(FIRST_SESSION)),
     'begin_learning': algorithm.events['begin_learning'],
     'learn': algorithm.chunks['learn'],
   }
@@ -75,6 +80,13 @@ def members(config, state, obs, action):
   """What the reward ensemble says, [K, B]."""
   model = make_reward_model(config.reward, ENV.observation_size, ENV.action_size)
   return model.r_hat_members(state.feedback.reward_model, obs, action)
+
+
+def combine_of(config):
+  """What the agent is paid for what they say."""
+  return make_combine(
+    config.reward, config.rune if 'rune' in config.recipe.add else None
+  )
 
 
 def drawn(state, key, size):
@@ -108,13 +120,13 @@ def test_the_agent_learns_at_once_from_what_the_new_reward_pays(method, terminal
   key, batch_key, _, next_key, _, learn_key, _ = jax.random.split(before.key, 7)
   batch, _ = drawn(before, batch_key, config.sac.batch_size)
   values = agent.next_values(before.agent, batch, next_key)
-  combine = make_combine(config.reward, config.rune if 'rune' in method else None)
+  combine = combine_of(config)
   ended = np.asarray(batch.truncated) & terminal
   assert ended.any() == terminal
 
-  def learned_from(state):
+  def learned_from(state, env_steps=before.env_steps):
     said = members(config, state, batch.obs, batch.action)
-    rewards = combine(said, before.env_steps)
+    rewards = combine(said, env_steps)
     targets = rewards + config.sac.discount * np.where(ended, 0.0, values)
     return jax.jit(agent.learn)(
       before.agent, batch, targets, learn_key, before.updates, None
@@ -122,29 +134,36 @@ def test_the_agent_learns_at_once_from_what_the_new_reward_pays(method, terminal
 
   expected = learned_from(after)
   chex.assert_trees_all_close(after.agent, expected, atol=1e-5, rtol=1e-4)
-  # The reward of the moment before would have taught something else.
-  with pytest.raises(AssertionError):
-    chex.assert_trees_all_close(
-      learned_from(before).critic, expected.critic, atol=1e-5, rtol=1e-4
-    )
+  # The reward of the moment before would have taught something else, and so would
+  # curiosity that begins to fade at the first session.
+  others = [learned_from(before)]
+  if 'rune' in method:
+    others.append(learned_from(after, before.env_steps - FIRST_SESSION))
+  for other in others:
+    with pytest.raises(AssertionError):
+      chex.assert_trees_all_close(other.critic, expected.critic, atol=1e-5, rtol=1e-4)
   assert int(after.updates) == int(before.updates) + 1
   assert int(after.env_steps) == int(before.env_steps)
   assert bool(jnp.all(jax.random.key_data(after.key) == jax.random.key_data(key)))
 
 
-def test_the_step_in_thought_is_one_of_the_critics_that_learn_at_their_step_size():
-  config = configure('mrn', time_limits_terminal=True)
+@pytest.mark.parametrize('method', METHODS)
+def test_the_step_in_thought_is_one_of_the_critics_that_learn_at_their_step_size(
+  method,
+):
+  config = configure(method, time_limits_terminal=True)
   agent = make_agent(config, ENV)
-  before = states('mrn')['learn']
-  after, _ = outer_stepped('mrn', time_limits_terminal=True)
+  before = states(method)['learn']
+  after, metrics = outer_stepped(method, time_limits_terminal=True)
   _, batch_key, outer_key, next_key, *_ = jax.random.split(before.key, 7)
   batch, _ = drawn(before, batch_key, config.sac.batch_size)
   values = agent.next_values(before.agent, batch, next_key)
   continuation = config.sac.discount * jnp.where(batch.truncated, 0.0, values)
 
-  def trained(critic, learning_rate):
-    step = jax.jit(_meta(config, ENV, agent.q_values, learning_rate).step)
-    _, model, _ = step(
+  def trained(critic, learning_rate, env_steps=before.env_steps):
+    meta = _meta(config, ENV, agent.q_values, learning_rate)
+    step = jax.jit(meta.step, static_argnames='combine')
+    _, model, seen = step(
       outer_key,
       before.feedback.outer,
       before.feedback.reward_model,
@@ -152,19 +171,43 @@ def test_the_step_in_thought_is_one_of_the_critics_that_learn_at_their_step_size
       batch.obs,
       batch.action,
       continuation,
-      None,
+      before.feedback.answers.ratings,
       before.feedback.answers.pairs.asked,
+      combine=lambda members: combine_of(config)(members, env_steps),
     )
-    return model.params
+    return model.params, seen['meta_gradient_norm']
 
   options, found = config.sac, after.feedback.reward_model.params
   critic, slow_copy = before.agent.critic, before.agent.target_critic
   rate = options.critic_learning_rate
   close = functools.partial(chex.assert_trees_all_close, atol=1e-6, rtol=1e-4)
-  close(found, trained(critic, rate))
-  for other in (trained(slow_copy, rate), trained(critic, 30 * rate)):
+  expected, norm = trained(critic, rate)
+  close(found, expected)
+  for other, _ in (trained(slow_copy, rate), trained(critic, 30 * rate)):
     with pytest.raises(AssertionError):
       close(found, other)
+  # Adam's first step does not tell how large a gradient is, which curiosity changes.
+  np.testing.assert_allclose(metrics['meta_gradient_norm'], norm, rtol=1e-3)
+  if 'rune' in method:
+    _, fresher = trained(critic, rate, before.env_steps - FIRST_SESSION)
+    assert not np.isclose(fresher, norm, rtol=5e-3)
+
+
+def test_outer_steps_are_taken_on_ratings_alone():
+  algorithm = methods.make(configure('mrn/ratings'), ENV)
+  state = jax.jit(algorithm.init)(jax.random.key(0))
+  random = jax.jit(algorithm.chunks['random'])
+  session = session_of(algorithm, algorithm.request(FIRST_SESSION))
+  for stage in (random, random, jax.jit(session)):
+    state, _ = stage(state)
+  after, metrics = jax.jit(algorithm.events['outer_step'])(state)
+  assert int(metrics['meta_labels']) == 24
+  assert int(metrics['meta_non_finite']) == 0
+  assert float(metrics['meta_gradient_norm']) > 0
+  assert float(metrics['meta_reward_change']) > 1e-3
+  held = int(after.replay.filled)
+  gaps = after.replay.rewards[:held] - state.replay.rewards[:held]
+  assert float(jnp.abs(gaps).max()) > 1e-3
 
 
 def test_time_limits_end_the_return_in_outer_steps_where_asked():
@@ -303,11 +346,46 @@ def test_without_its_gradient_an_outer_step_moves_the_reward_by_momentum_only():
   assert float(shared['meta_reward_change']) > 0
 
 
-def test_learning_begins_with_new_critics_and_a_burst_of_updates():
-  config = configure('mrn')
+def test_pre_training_pays_for_the_distance_to_all_that_was_seen_so_far():
+  """One update at a time, where half of the buffer's rows are still empty."""
+  config = make_config(
+    'pebble',
+    run={'task': 'probe_reach', 'total_env_steps': 640, 'updates_per_step': 0.25},
+    replay={'chunk_steps': 4},
+  )
+  env = envs.make('probe_reach')
+  agent, algorithm = make_agent(config, env), methods.make(config, env)
+  random, explore = (jax.jit(algorithm.chunks[name]) for name in ('random', 'explore'))
+  state = jax.jit(algorithm.init)(jax.random.key(0))
+  while algorithm.phase(int(state.env_steps)) == 'random':
+    state, _ = random(state)
+  distances, neighbours = np.zeros(0), config.pretrain.neighbours
+  for filled in (84, 88):
+    before = state
+    state, metrics = explore(before)
+    key, _ = jax.random.split(before.key)
+    _, batch_key, _, update_key = jax.random.split(key, 4)
+    batch, _ = drawn(state, batch_key, config.sac.batch_size)
+    seen = np.asarray(state.replay.rows[:filled, 0], np.float64)
+    # Empty rows would be points in the middle, among those that were seen.
+    assert seen.min() < 0 < seen.max()
+    gaps = np.abs(np.asarray(batch.obs, np.float64) - seen)
+    nearest = np.sort(gaps, axis=1)[:, neighbours]  # The state itself comes first.
+    distances = np.concatenate([distances, nearest])
+    rewards = nearest / distances.std()
+    np.testing.assert_allclose(metrics['agent_reward'], rewards.mean(), rtol=1e-4)
+    learned, _ = jax.jit(functools.partial(update, agent))(
+      before.agent, batch, jnp.float32(rewards), update_key, before.updates
+    )
+    chex.assert_trees_all_close(state.agent, learned, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_learning_begins_with_new_critics_and_a_burst_of_updates(method):
+  config = configure(method)
   agent = make_agent(config, ENV)
-  before, after = (states('mrn')[name] for name in ('session', 'begin_learning'))
-  combine = make_combine(config.reward, None)
+  before, after = (states(method)[name] for name in ('session', 'begin_learning'))
+  combine = combine_of(config)
   count = config.replay.catch_up_updates
   key, reset_key = jax.random.split(before.key)
   fresh = agent.reset_critic(reset_key, before.agent)
