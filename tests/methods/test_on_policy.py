@@ -6,10 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlfb_jax import envs, methods
+from rlfb_jax.feedback import archive as archives
 from rlfb_jax.methods import plan
 from rlfb_jax.methods.on_policy import make_on_policy, reduce_metrics
 from rlfb_jax.methods.parts import Exploration, Intervention
-from tests.methods.probe_runs import make_config
+from rlfb_jax.reward.model import make_reward_model
+from tests.methods.probe_runs import make_config, session_of
 
 ENV = envs.make('probe_choice')  # Episodes of 10 steps.
 
@@ -94,3 +96,23 @@ def test_pre_training_is_paid_for_novelty_with_epochs_of_its_own_and_without_a_p
   expected = 1.0 + 2.0 * float(metrics['episode_return']) / ENV.episode_length
   np.testing.assert_allclose(metrics['agent_reward'], expected, rtol=1e-5)
   assert int(learned.agent.optimizer.count) == steps + options.num_epochs * minibatches
+
+
+def test_curiosity_pays_for_a_rollout_by_the_steps_since_training_began():
+  config = make_config('pref_ppo+rune', rune={'bonus': 0.5, 'decay': 1e-2})
+  algorithm = methods.make(config, ENV)
+  state = jax.jit(algorithm.init)(jax.random.key(0))
+  state, _ = jax.jit(algorithm.chunks['explore'])(state)
+  state, _ = jax.jit(session_of(algorithm, algorithm.request(160)))(state)
+  learn = jax.jit(algorithm.chunks['learn'])
+  model = make_reward_model(config.reward, ENV.observation_size, ENV.action_size)
+  for env_steps in (320, 480):
+    state, metrics = learn(state)
+    steps = archives.latest(state.feedback.archive, config.ppo.rollout_steps)
+    said = model.r_hat_members(state.feedback.reward_model, steps.obs, steps.action)
+    said = np.asarray(said, np.float64)
+    bonus = 0.5 * (1 - 1e-2) ** env_steps * said.std(axis=0).mean()
+    assert bonus > 2e-5
+    np.testing.assert_allclose(
+      metrics['agent_reward'], said.mean() + bonus, rtol=0, atol=1e-6
+    )
