@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -107,6 +108,28 @@ def test_seeds_that_broke_are_named(tmp_path):
     'seed 10 left out 4 steps of the reward whose loss was not finite',
     'seed 11 dropped repulsions that were not finite in 2 chunks',
   ]
+
+
+@pytest.mark.parametrize('num_seeds', [1, 3])
+def test_the_memory_is_told_before_it_is_taken(
+  tmp_path, monkeypatch, capsys, num_seeds
+):
+  said = []
+
+  def allocate(*args, **kwargs):
+    said.append(capsys.readouterr().err)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(train, 'train_run', allocate)
+  argv = ['--task=probe_choice', '--method=sac', '--replay_capacity=1048576']
+  with pytest.raises(SystemExit):
+    train.main([*argv, f'--num_seeds={num_seeds}', f'--run_dir={tmp_path}'])
+  copies = num_seeds
+  if num_seeds > 1 and jax.default_backend() == 'cpu':
+    copies = 2 * num_seeds + 1
+  # Observation, action, next observation, two ends and a reward, in four bytes each.
+  line = f'takes {copies * 4 * 6} MiB of memory for replay, clips and labels\n'
+  assert said == [f'rlfb-train: writing to {tmp_path}; {line}']
 
 
 def test_help_lists_the_flags_of_every_part(capsys):

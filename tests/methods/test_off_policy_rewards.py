@@ -58,13 +58,36 @@ def test_nothing_compiles_after_the_first_of_each():
   before = jax.tree.leaves((state.replay, state.feedback.archive))
   with compilations() as first:
     state = everything(state)
-  # Written over in place: what is large is there once.
+  # Between programs what is large is there once; inside of them see the next test.
   assert all(leaf.is_deleted() for leaf in before)
   with compilations() as second:
     everything(state)
   # Three phases, two events, and a session that chooses and then learns.
   assert len(first) >= 7
   assert not second
+
+
+@pytest.mark.parametrize('num_seeds', [1, 3])
+def test_chunks_take_the_memory_that_is_told_before(num_seeds):
+  """One seed's buffer is written in place; on CPU several are copied in a chunk."""
+  changes = {
+    'run': {'total_env_steps': 640, 'num_seeds': num_seeds},
+    'replay': {'capacity': 1_000_000},  # Beside it everything else is small.
+  }
+  config, env = make_config('pebble', **changes), envs.make('probe_choice')
+  functions = compile_algorithm(methods.make(config, env))
+  state = jax.eval_shape(functions.init, seed_keys(0, num_seeds))
+  held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.replay))
+  buffer, copies = held / num_seeds, 0
+  if num_seeds > 1 and jax.default_backend() == 'cpu':
+    copies = num_seeds + 1  # Of all, and of the one whose turn it is.
+  for chunk in functions.chunks.values():
+    memory = chunk.lower(state).compile().memory_analysis()
+    assert memory.alias_size_in_bytes >= held
+    # Rewards are two sevenths of a buffer.
+    np.testing.assert_allclose(memory.temp_size_in_bytes / buffer, copies, atol=0.2)
+  told = methods.memory_needed(config, env).total
+  np.testing.assert_allclose(told / buffer, num_seeds + copies, rtol=0.02)
 
 
 @pytest.mark.parametrize(
