@@ -1,5 +1,6 @@
 """Things that are timed in turns, as often as a budget of seconds allows."""
 
+import functools
 import json
 import pathlib
 import sys
@@ -7,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from measure import Compilations
+from measure import Compilations, timed
 
 ROUNDS = 5
 
@@ -56,12 +57,8 @@ def take_turns(
     compilations: of this process.
     rounds: samples of each piece; fewer, but 2 at least, where the budget is short.
   """
-  once = {}
-  for piece in pieces:
-    piece.run(piece.least)  # Compiles.
-    start = time.perf_counter()
-    piece.run(piece.least)
-    once[piece.name] = (time.perf_counter() - start) / piece.least
+  most = budget / 2 / len(pieces)
+  once = {p.name: _seconds_once(p, most, compilations) for p in pieces}
   shortest = sum(once[p.name] * p.least for p in pieces)
   rounds = max(2, min(rounds, int(budget / shortest)))
   share = budget / rounds / len(pieces)
@@ -75,6 +72,23 @@ def take_turns(
       piece.run(n)
       seconds[piece.name].append((time.perf_counter() - start) / (n * piece.per))
   return Samples(seconds, times, compilations.count - compiled)
+
+
+def _seconds_once(piece: Piece, most: float, compilations: Compilations) -> float:
+  """Compiles, and says about how long one time takes.
+
+  Args:
+    piece: which.
+    most: seconds that a sample has at most. What takes longer will run its `least`
+      times, and no second run has to tell how long exactly.
+    compilations: of this process.
+  """
+  run = functools.partial(piece.run, piece.least)
+  first = timed(run, compilations)
+  took = first.seconds - first.compiling
+  if took <= most:
+    took = timed(run, compilations).seconds
+  return took / piece.least
 
 
 class Progress:

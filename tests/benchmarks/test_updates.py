@@ -1,6 +1,7 @@
 """What the benchmark of off-policy updates counts, and that it runs at all."""
 
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -86,12 +87,22 @@ def test_turns_are_taken_within_a_budget():
     taking_turns.Piece('b', lambda n: ran.append(('b', n)), least=5),
   ]
   found = taking_turns.take_turns(pieces, 1e-9, measure.Compilations())
-  assert ran == [('a', 1), ('a', 1), ('b', 5), ('b', 5), *[('a', 1), ('b', 5)] * 2]
+  assert ran == [('a', 1), ('b', 5)] * 3
   assert {name: len(values) for name, values in found.seconds.items()} == {
     'a': 2,
     'b': 2,
   }
   assert found.compiled == 0
+
+
+def test_only_what_is_soon_over_is_run_once_more_to_see_how_long_it_takes():
+  ran = []
+  piece = taking_turns.Piece('a', ran.append, least=3)
+  compilations = measure.Compilations()
+  for most, times in ((0.0, 1), (math.inf, 2)):
+    assert taking_turns._seconds_once(piece, most, compilations) > 0
+    assert ran == [3] * times
+    ran.clear()
 
 
 def test_a_run_is_the_sum_of_its_parts():
