@@ -3,6 +3,7 @@
 python benchmarks/update_report.py benchmarks/results/updates.json
 """
 
+import itertools
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -32,6 +33,12 @@ REFERENCE_PARTS = (
   ('pass over 100 labels', 160, 84),
   ('relabelling 100,000', 625, 296),
 )
+# Of one seed, where the name of what was timed does not say it.
+MANY_LABELS = {
+  'sac': 'SAC update',
+  'pebble': 'PEBBLE step',
+  'bi-level': 'bi-level step, nothing relabelled',
+}
 ALIKE = 0.2  # Machines on which brax takes as long, to within this share.
 
 
@@ -42,6 +49,7 @@ def markdown(results: Results) -> str:
     'One environment step with its update': _iterations(results),
     "MRN's bi-level step": _bilevel(results),
     'The reward model': _reward(results),
+    'Many seeds beside one': _many_seeds(results),
     'Whole runs on walker': _runs(results),
     'Beside reference figures of another machine': _reference(results),
   }
@@ -211,7 +219,7 @@ def _bilevel(results: Results) -> str:
       n: None for g in results['groups'] if g['size'] == size for n in g['seconds']
     }
     for name in names:
-      if name.startswith('bi-level'):
+      if name.startswith('bi-level') and not name.endswith(_seeds_of(results)):
         multiple = ratio(results, size, name, 'sac')
         found = summary(results, size, name)
         rows.append([size, name, _cell(found), _cell(multiple)])
@@ -223,22 +231,55 @@ def _bilevel(results: Results) -> str:
 
 
 def _reward(results: Results) -> str:
-  main = results['main_size']
   rows = []
-  for name, (alone, multiple) in results['reward_products'].items():
-    took, product = summary(results, main, name), summary(results, main, alone)
+  for size, (name, (alone, multiple)) in itertools.product(
+    results['sizes'], results['reward_products'].items()
+  ):
+    took, product = summary(results, size, name), summary(results, size, alone)
     if took is None or product is None:
       continue
     share = multiple * product.median / took.median
-    rate = gflops(results, main, alone)
-    rows.append([name, took.text(1), f'{multiple * product.median:.1f}'])
+    rate = gflops(results, size, alone)
+    rows.append([size, name, took.text(1), f'{multiple * product.median:.1f}'])
     rows[-1] += [f'{rate:.0f}' if rate else '', f'{share:.0%}']
-  body = table(('', 'ms', 'products, ms', 'GFLOP/s', 'share of the rate'), rows)
+  body = table(('', '', 'ms', 'products, ms', 'GFLOP/s', 'share of the rate'), rows)
   said = (
     'Products are measured for one minibatch or one chunk of rows and multiplied by'
     ' the real pairs or rows; the padding of a minibatch is part of our time only.'
   )
   return f'{body}\n\n{said}' if rows else ''
+
+
+def _seeds_of(results: Results) -> str:
+  """How names end of what many seeds did in one program."""
+  return f', {results["seeds"]} seeds'
+
+
+def _many_seeds(results: Results) -> str:
+  """Each seed of many beside one alone."""
+  rows = []
+  for group in results['groups']:
+    size = group['size']
+    for name in group['seconds']:
+      alone = name.removesuffix(_seeds_of(results))
+      against = ratio(results, size, name, alone)
+      if alone == name or against is None:
+        continue
+      # Of the same rounds as the ratio, where there are such.
+      here = {'groups': [group]}
+      one = summary(here, size, alone) or summary(results, size, alone)
+      many = summary(here, size, name)
+      label = MANY_LABELS.get(alone, alone)
+      rows.append([size, label, _cell(one), _cell(many), _cell(against)])
+  head = ('', '', 'one seed, ms', f'of {results["seeds"]}, ms each', 'of one')
+  # Older samples have no such steps.
+  steps = results.get('steps_of_many', {})
+  said = (
+    'On CPU the seeds of one program take turns, a whole call each, and every call'
+    " copies each one's state in and out, its replay buffer too. Steps of PEBBLE in a"
+    f' call, 1000 in training: {", ".join(f"{n} ({s})" for s, n in steps.items())}.'
+  )
+  return '\n\n'.join([table(head, rows), *[said] * bool(steps)]) if rows else ''
 
 
 def _runs(results: Results) -> str:

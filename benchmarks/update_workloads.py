@@ -10,7 +10,7 @@ import products
 import update_products
 from baselines import brax_sac
 from taking_turns import Piece
-from workloads import Training
+from workloads import Training, side_by_side
 
 from rlfb_jax import envs, methods
 from rlfb_jax.agents.ddpg import DDPGOptions, make_ddpg
@@ -78,6 +78,11 @@ SIZES = (
 QUICK_SIZES = (Size('walker', 16, 2, 16, 24, 6),)
 
 
+def name_of(what: str, num_seeds: int) -> str:
+  """As in the results; a number of seeds other than 1 is said."""
+  return what if num_seeds == 1 else f'{what}, {num_seeds} seeds'
+
+
 def update_products_of(agent: str, size: Size) -> Piece:
   """The products of one update of 'sac' or 'ddpg'."""
   passes = passes_of(agent, size)
@@ -107,10 +112,7 @@ def updates(
   made = _agent(agent, size)
   widths = size.observation_size, size.action_size, size.observation_size, 1, 1
   replay = _random_replay(REPLAY_ROWS, widths, 1)
-  # Equal seeds will do: orthogonal matrices of this width take seconds each.
-  states = jax.tree.map(
-    lambda x: jnp.stack([x] * num_seeds), jax.jit(made.init)(jax.random.key(0))
-  )
+  states = side_by_side(jax.jit(made.init)(jax.random.key(0)), num_seeds)
 
   def seed(state: Any, key: Key, replay: Replay, count: jax.Array) -> Any:
     def one(i: jax.Array, state: Any) -> Any:
@@ -131,9 +133,9 @@ def updates(
   def run(n: int) -> None:
     held[0] = jax.block_until_ready(run_all(held[0], keys, replay, jnp.int32(n)))
 
-  name = agent if num_seeds == 1 else f'{agent}, {num_seeds} seeds'
   # Each seed's state is copied in and out once a call, as it is once a chunk of 1000
   # steps in training: enough updates a call to make it as small.
+  name = name_of(agent, num_seeds)
   return Piece(name, run, per=num_seeds, least=1 if num_seeds == 1 else 15)
 
 
@@ -187,7 +189,12 @@ def make_config(
 
 
 def iterations(
-  method: str, size: Size, chunk_steps: int, phases: Mapping[str, str], *flags: str
+  method: str,
+  size: Size,
+  chunk_steps: int,
+  phases: Mapping[str, str],
+  *flags: str,
+  seeds: Sequence[int] = (1,),
 ) -> list[Piece]:
   """Environment step, label and update: chunks of the run itself.
 
@@ -197,20 +204,26 @@ def iterations(
     chunk_steps: environment steps in a chunk.
     phases: to be timed, by the names of their pieces.
     flags: further ones of the run.
+    seeds: numbers of them side by side, each to be timed.
   """
   config = make_config(method, size, chunk_steps, REPLAY_ROWS, *flags)
   training = Training(envs.make('walker_walk', engine='native'), config, 1)
   for _ in range(-(-size.batch_size // chunk_steps)):
     training.chunk('random')
 
-  def piece(name: str, phase: str) -> Piece:
+  def piece(training: Training, name: str, phase: str) -> Piece:
     def run(n: int) -> None:
       for _ in range(n):
         training.chunk(phase)
 
-    return Piece(name, run, per=chunk_steps)
+    per = training.num_seeds * chunk_steps
+    return Piece(name_of(name, training.num_seeds), run, per)
 
-  return [piece(name, phase) for name, phase in phases.items()]
+  return [
+    piece(several, name, phase)
+    for several in map(training.with_seeds, seeds)
+    for name, phase in phases.items()
+  ]
 
 
 def bilevel_steps(size: Size, rows: int) -> list[Piece]:
@@ -223,35 +236,45 @@ def bilevel_steps(size: Size, rows: int) -> list[Piece]:
     size: of SAC.
     rows: transitions in the buffer, all to be relabelled.
   """
-  env = envs.make('walker_walk', engine='native')
-
-  def event(relabels: bool, measures: bool) -> tuple[Any, Any]:
-    flags = (
-      f'--replay_fresh_labels={str(not relabels).lower()}',
-      f'--mrn_measure_supervised={str(measures).lower()}',
-    )
-    config = make_config('mrn', size, 1000, rows, *flags)
-    functions = program.compile_algorithm(methods.make(config, env))
-    return functions.init, functions.events['outer_step']
-
-  init, plain = event(relabels=False, measures=True)
-  state = _taught(init(loop.seed_keys(0, 1)), rows)
-
-  def piece(name: str, step: Any) -> Piece:
-    held = [jax.tree.map(jnp.copy, state)]
-
-    def run(n: int) -> None:
-      for _ in range(n):
-        held[0], _ = step(held[0])
-      jax.block_until_ready(held[0])
-
-    return Piece(name, run)
-
+  plain = _mrn(size, rows, relabels=False, measures=True)
+  bare = _mrn(size, rows, relabels=False, measures=False)
+  whole = _mrn(size, rows, relabels=True, measures=True)
+  state = _taught(plain.init(loop.seed_keys(0, 1)), rows)
   return [
-    piece('bi-level', plain),
-    piece('bi-level, nothing measured', event(relabels=False, measures=False)[1]),
-    piece(f'bi-level, relabelling {rows:,}', event(relabels=True, measures=True)[1]),
+    _events('bi-level', plain, state, 1),
+    _events('bi-level, nothing measured', bare, state, 1),
+    _events(f'bi-level, relabelling {rows:,}', whole, state, 1),
   ]
+
+
+def bilevel_steps_of_seeds(size: Size, rows: int, seeds: Sequence[int]) -> list[Piece]:
+  """The same event without relabelling, of several numbers of seeds side by side."""
+  plain = _mrn(size, rows, relabels=False, measures=True)
+  state = _taught(plain.init(loop.seed_keys(0, 1)), rows)
+  return [_events('bi-level', plain, state, count) for count in seeds]
+
+
+def _mrn(size: Size, rows: int, relabels: bool, measures: bool) -> program.Compiled:
+  """A run of MRN on walker."""
+  flags = (
+    f'--replay_fresh_labels={str(not relabels).lower()}',
+    f'--mrn_measure_supervised={str(measures).lower()}',
+  )
+  config = make_config('mrn', size, 1000, rows, *flags)
+  env = envs.make('walker_walk', engine='native')
+  return program.compile_algorithm(methods.make(config, env))
+
+
+def _events(name: str, functions: program.Compiled, state: Any, seeds: int) -> Piece:
+  """Event after event, from the first seed of a state on."""
+  held = [side_by_side(jax.tree.map(lambda x: x[0], state), seeds)]
+
+  def run(n: int) -> None:
+    for _ in range(n):
+      held[0], _ = functions.events['outer_step'](held[0])
+    jax.block_until_ready(held[0])
+
+  return Piece(name_of(name, seeds), run, per=seeds)
 
 
 def _taught(state: Any, rows: int) -> Any:
@@ -266,9 +289,23 @@ def _taught(state: Any, rows: int) -> Any:
 
 
 def reward_fit(
-  reward: RewardOptions, size: Size, labels: int, segment_steps: int, passes: int
+  reward: RewardOptions,
+  size: Size,
+  labels: int,
+  segment_steps: int,
+  passes: int,
+  num_seeds: int = 1,
 ) -> Piece:
-  """Passes of the reward model over random answers about pairs."""
+  """Passes of the reward model over random answers about pairs.
+
+  Args:
+    reward: of the model.
+    size: whose observations and actions are judged.
+    labels: of each seed.
+    segment_steps: H.
+    passes: in one fit.
+    num_seeds: side by side, as in a session of the method.
+  """
   # No pass is accurate enough to end the fit.
   options = dataclasses.replace(reward, max_passes=passes, stop_accuracy=1.0)
   sizes = size.observation_size, size.action_size, 1
@@ -286,16 +323,21 @@ def reward_fit(
     jnp.zeros(labels, bool),
     env_steps=0,
   )
-  fit = jax.jit(make_fit(options, None, PreferenceLossOptions()))
+  fit = make_fit(options, None, PreferenceLossOptions())
+  fit_all = jax.jit(jax.vmap(one_seed_at_a_time(fit)))
   model = make_reward_model(options, *sizes[:2]).init(keys[7])
+  models, stores = side_by_side((model, store), num_seeds)
+  seeds = loop.seed_keys(3, num_seeds)
 
   def run(n: int) -> None:
     for _ in range(n):
-      _, metrics = jax.block_until_ready(fit(keys[7], model, None, store, None))
-    if int(metrics['reward_passes']) != passes:
-      raise RuntimeError(f'{metrics["reward_passes"]} passes were made, not {passes}.')
+      _, metrics = jax.block_until_ready(fit_all(seeds, models, None, stores, None))
+    made = metrics['reward_passes'].tolist()
+    if set(made) != {passes}:
+      raise RuntimeError(f'{made} passes were made, not {passes}.')
 
-  return Piece(f'pass over {labels:,} labels', run, per=passes)
+  name = name_of(f'pass over {labels:,} labels', num_seeds)
+  return Piece(name, run, per=num_seeds * passes)
 
 
 def reward_products(
@@ -317,8 +359,17 @@ def reward_passes(
   return [one] * reward.ensemble_size
 
 
-def relabelling(reward: RewardOptions, size: Size, rows: Sequence[int]) -> list[Piece]:
-  """Rewriting what so many transitions are paid, in a buffer as large as the most."""
+def relabelling(
+  reward: RewardOptions, size: Size, rows: Sequence[int], num_seeds: int = 1
+) -> list[Piece]:
+  """Rewriting what so many transitions are paid, in a buffer as large as the most.
+
+  Args:
+    reward: of the model.
+    size: whose observations and actions are judged.
+    rows: transitions of each seed.
+    num_seeds: side by side, as in a session of the method.
+  """
   widths = size.observation_size, size.action_size, size.observation_size, 1, 1
   model = make_reward_model(reward, *widths[:2])
   state = model.init(jax.random.key(4))
@@ -328,15 +379,18 @@ def relabelling(reward: RewardOptions, size: Size, rows: Sequence[int]) -> list[
       replay, lambda fields: model.r_hat_members(state, fields[0], fields[1]).T
     )
 
-  program = jax.jit(one, donate_argnums=0)
-  held = [_random_replay(max(rows), widths, reward.ensemble_size)]
+  relabel_all = jax.jit(jax.vmap(one_seed_at_a_time(one)), donate_argnums=0)
+  replay = _random_replay(max(rows), widths, reward.ensemble_size)
+  held = [side_by_side(replay, num_seeds)]
+  states = side_by_side(state, num_seeds)
 
   def piece(count: int) -> Piece:
     def run(n: int) -> None:
       for _ in range(n):
-        held[0] = program(held[0].replace(filled=jnp.int32(count)), state)
+        filled = jnp.full(num_seeds, count, jnp.int32)
+        held[0] = relabel_all(held[0].replace(filled=filled), states)
       jax.block_until_ready(held[0])
 
-    return Piece(f'relabelling {count:,}', run)
+    return Piece(name_of(f'relabelling {count:,}', num_seeds), run, per=num_seeds)
 
   return [piece(count) for count in rows]

@@ -1,13 +1,15 @@
 """What an off-policy update costs, and how much of that is matrix products.
 
-  python benchmarks/updates.py              # everything, about 8 minutes
-  python benchmarks/updates.py --only=updates,steps
+  python benchmarks/updates.py              # everything, about 25 minutes
+  python benchmarks/updates.py --only=ten_seeds,reward
   python benchmarks/updates.py --quick      # sizes for tests, numbers worthless
 
 Measured are updates of SAC and DDPG at three sizes and brax's beside them, one
 iteration of SAC and of PEBBLE (environment step, label, update), MRN's bi-level step,
 a pass of the reward's fit, and relabelling; each takes turns with the plain matrix
-products of its shapes. Whole runs are put together from these parts.
+products of its shapes. Whole runs are put together from these parts. Ten seeds in one
+program take turns with one seed; ten that relabel a million transitions each are a
+part of their own (`million`), which needs 5 GiB.
 
 Raw samples go to `--out` as they come, by default to `benchmarks/results` where all is
 measured at full size, else to `runs/benchmarks`; the tables beside it, as Markdown, are
@@ -33,8 +35,11 @@ from rlfb_jax.bin import launch
 from rlfb_jax.reward.options import RewardOptions
 from rlfb_jax.training import manifest
 
-PARTS = ('updates', 'steps', 'bilevel', 'reward')
+PARTS = ('updates', 'steps', 'bilevel', 'reward', 'ten_seeds', 'million')
 SEEDS = 10
+# Of groups in which many seeds take part: one call of theirs often takes longer, and
+# then each piece has two rounds.
+MANY_SECONDS = 12.0
 FRESH = '--replay_fresh_labels=true'
 SEGMENT_STEPS = 50
 
@@ -48,20 +53,27 @@ class Scale(NamedTuple):
     sizes: the first is the one that whole runs are put together for.
     stepped: names of the sizes whose iterations and bi-level steps are timed, on
       walker's observations.
-    seeds: of the many-seed update.
+    rewarded: names of the sizes whose reward model is timed: its networks are the same
+      everywhere, observations and actions are not.
+    seeds: many.
     labels: of the reward's fit, and the passes in one call.
+    labels_of_many: the same where many seeds are compared with one, by size.
     relabelled: transitions, ascending.
     chunk_steps: iterations in one chunk, by size.
+    steps_of_many: the same where many seeds are compared with one.
     reward_flags: of the reward model whose fit is timed.
     seconds: factor of all budgets.
   """
 
   sizes: Sequence[Size]
   stepped: Sequence[str]
+  rewarded: Sequence[str]
   seeds: int
   labels: dict[int, int]
+  labels_of_many: dict[str, dict[int, int]]
   relabelled: tuple[int, ...]
   chunk_steps: dict[str, int]
+  steps_of_many: dict[str, int]
   reward_flags: tuple[str, ...]
   seconds: float
 
@@ -69,20 +81,26 @@ class Scale(NamedTuple):
 FULL = Scale(
   sizes=SIZES,
   stepped=('walker', 'metaworld', 'small'),
+  rewarded=('walker', 'metaworld'),
   seeds=SEEDS,
   labels={100: 5, 1000: 2},
+  labels_of_many={'walker': {100: 2, 1000: 1}, 'metaworld': {100: 2}},
   relabelled=(100_000, 1_000_000),
   chunk_steps={'walker': 20, 'metaworld': 100, 'small': 200},
+  steps_of_many={'walker': 10, 'metaworld': 50, 'small': 100},
   reward_flags=(),
   seconds=1.0,
 )
 QUICK = Scale(
   sizes=QUICK_SIZES,
   stepped=('walker',),
+  rewarded=('walker',),
   seeds=2,
   labels={100: 1},
+  labels_of_many={'walker': {100: 1}},
   relabelled=(1_000, 2_000),
   chunk_steps={'walker': 20},
+  steps_of_many={'walker': 10},
   reward_flags=('--reward_hidden_size=8', '--reward_hidden_layers=1'),
   seconds=0.002,
 )
@@ -119,8 +137,15 @@ def groups(scale: Scale, parts: Sequence[str]) -> list[Group]:
       found.append(_iterations(scale, size))
     if 'bilevel' in parts and size.name in scale.stepped:
       found.append(_bilevel(scale, size))
-  if 'reward' in parts:
-    found += _reward(scale, scale.sizes[0])
+    if 'ten_seeds' in parts and size.name in scale.stepped:
+      found += _steps_of_many(scale, size)
+  for size in scale.sizes:
+    if 'reward' in parts and size.name in scale.rewarded:
+      found += _reward(scale, size)
+    if 'ten_seeds' in parts and size.name in scale.rewarded:
+      found += _reward_of_many(scale, size)
+  if 'million' in parts:
+    found.append(_relabelling_of_many(scale, scale.sizes[0], scale.relabelled[-1]))
   return [group._replace(budget=group.budget * scale.seconds) for group in found]
 
 
@@ -137,7 +162,7 @@ def _updates(scale: Scale, size: Size) -> list[Group]:
 
   def many_seeds() -> list[Piece]:
     return [
-      workloads.updates('sac', size, scale.seeds),
+      *(workloads.updates('sac', size, seeds) for seeds in (1, scale.seeds)),
       workloads.update_products_of('sac', size),
     ]
 
@@ -177,6 +202,24 @@ def _bilevel(scale: Scale, size: Size) -> Group:
   return Group('bi-level steps', size, make, 16 if _large(size) else 8)
 
 
+def _steps_of_many(scale: Scale, size: Size) -> list[Group]:
+  """PEBBLE's iteration and MRN's bi-level step, of one seed and of many."""
+  seeds = 1, scale.seeds
+  steps, rows = scale.steps_of_many[size.name], scale.relabelled[0]
+
+  def iterations() -> list[Piece]:
+    phases = {'pebble': 'learn'}
+    return workloads.iterations('pebble', size, steps, phases, seeds=seeds)
+
+  def bilevel() -> list[Piece]:
+    return workloads.bilevel_steps_of_seeds(size, rows, seeds)
+
+  return [
+    Group('iterations of many seeds', size, iterations, MANY_SECONDS),
+    Group('bi-level steps of many seeds', size, bilevel, MANY_SECONDS),
+  ]
+
+
 def _reward(scale: Scale, size: Size) -> list[Group]:
   """Passes of the reward's fit, and rewriting what transitions are paid."""
   reward = reward_options(scale)
@@ -198,10 +241,41 @@ def _reward(scale: Scale, size: Size) -> list[Group]:
       workloads.reward_products(reward, size, rows, trains=False),
     ]
 
+  share = 1 if size == scale.sizes[0] else 2
   return [
-    Group('reward fits', size, fits, 24),
-    Group('relabelling', size, relabelling, 16),
+    Group('reward fits', size, fits, 24 / share),
+    Group('relabelling', size, relabelling, 16 / share),
   ]
+
+
+def _reward_of_many(scale: Scale, size: Size) -> list[Group]:
+  """The same of one seed and of many."""
+  reward = reward_options(scale)
+
+  def fits() -> list[Piece]:
+    return [
+      workloads.reward_fit(reward, size, labels, SEGMENT_STEPS, passes, seeds)
+      for labels, passes in scale.labels_of_many[size.name].items()
+      for seeds in (1, scale.seeds)
+    ]
+
+  return [
+    Group('reward fits of many seeds', size, fits, MANY_SECONDS),
+    _relabelling_of_many(scale, size, scale.relabelled[0]),
+  ]
+
+
+def _relabelling_of_many(scale: Scale, size: Size, rows: int) -> Group:
+  reward = reward_options(scale)
+
+  def relabelling() -> list[Piece]:
+    return [
+      piece
+      for seeds in (1, scale.seeds)
+      for piece in workloads.relabelling(reward, size, [rows], seeds)
+    ]
+
+  return Group(f'relabelling {rows:,} of many seeds', size, relabelling, MANY_SECONDS)
 
 
 def _large(size: Size) -> bool:
@@ -215,7 +289,7 @@ def reward_options(scale: Scale) -> RewardOptions:
 
 def products_facts(scale: Scale) -> dict[str, Any]:
   """Which products belong to which part, how many times, and their operations."""
-  reward, main = reward_options(scale), scale.sizes[0]
+  reward = reward_options(scale)
   flops = {
     f'{size.name} products {agent}': products.count_flops(
       workloads.passes_of(agent, size), size.batch_size
@@ -229,8 +303,9 @@ def products_facts(scale: Scale) -> dict[str, Any]:
     ('products of training', True, 2 * SEGMENT_STEPS * reward.minibatch_size),
     ('products of relabelling', False, chunk),
   ):
-    passes = workloads.reward_passes(reward, main, trains)
-    flops[f'{main.name} {name}'] = products.count_flops(passes, rows)
+    for size in scale.sizes:
+      passes = workloads.reward_passes(reward, size, trains)
+      flops[f'{size.name} {name}'] = products.count_flops(passes, rows)
     parts = (
       {f'pass over {n:,} labels': n / reward.minibatch_size for n in scale.labels}
       if trains
@@ -290,6 +365,7 @@ def main(argv: Sequence[str]) -> None:
     'sizes': {size.name: size.text for size in scale.sizes},
     'main_size': scale.sizes[0].name,
     'seeds': scale.seeds,
+    'steps_of_many': scale.steps_of_many,
     'relabelled': scale.relabelled,
     **products_facts(scale),
     'plans': plans(),

@@ -1,5 +1,6 @@
 """What is timed: physics, environment, rollout, and training chunk by chunk."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -198,6 +199,13 @@ class Training:
     self._functions = program.compile_algorithm(algorithm)
     self._state = self._functions.init(loop.seed_keys(0, num_seeds))
 
+  def with_seeds(self, num_seeds: int) -> 'Training':
+    """Another that goes on from here, with as many seeds equal to the first."""
+    other = copy.copy(self)
+    other.num_seeds = num_seeds
+    other._state = side_by_side(jax.tree.map(lambda x: x[0], self._state), num_seeds)
+    return other
+
   def chunk(self, phase: str = 'learn') -> None:
     """A chunk's steps and what follows them: diagnosis, and metrics on the host."""
     for _ in range(self._repeats.get(phase, 1)):
@@ -219,6 +227,11 @@ class Training:
   def learn(self) -> Workload:
     """The steady state: chunk after chunk."""
     return Workload(self.method, self.num_seeds * self.chunk_steps, self.chunk)
+
+
+def side_by_side(state: Any, num_seeds: int) -> Any:
+  """Equal seeds, leaves [S, ...]: wide orthogonal matrices take seconds each."""
+  return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_seeds, *x.shape)), state)
 
 
 def _key() -> jax.Array:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -162,10 +163,14 @@ def test_reference_figures_say_how_fast_their_machine_was():
   assert update_report._reference(results) == ''
 
 
+def _labels(scale, parts):
+  found = updates.groups(scale, parts)
+  return [(group.label, group.size.name, group.budget) for group in found]
+
+
 def test_parts_are_measured_in_their_order():
-  found = updates.groups(updates.FULL, updates.PARTS)
-  labels = [(group.label, group.size.name, group.budget) for group in found]
-  assert labels == [
+  one_seed = [part for part in updates.PARTS if part not in ('ten_seeds', 'million')]
+  assert _labels(updates.FULL, one_seed) == [
     ('updates', 'walker', 24),
     ('updates of many seeds', 'walker', 30),
     ('iterations', 'walker', 60),
@@ -182,9 +187,92 @@ def test_parts_are_measured_in_their_order():
     ),
     ('reward fits', 'walker', 24),
     ('relabelling', 'walker', 16),
+    ('reward fits', 'metaworld', 12),
+    ('relabelling', 'metaworld', 8),
   ]
   only = updates.groups(updates.QUICK, ['reward'])
   assert [group.budget for group in only] == pytest.approx([0.048, 0.032])
+
+
+def test_many_seeds_are_a_part_and_their_largest_buffers_another():
+  assert _labels(updates.FULL, ['ten_seeds']) == [
+    (f'{label} of many seeds', size, 12)
+    for label, size in (
+      ('iterations', 'walker'),
+      ('bi-level steps', 'walker'),
+      ('iterations', 'metaworld'),
+      ('bi-level steps', 'metaworld'),
+      ('iterations', 'small'),
+      ('bi-level steps', 'small'),
+      ('reward fits', 'walker'),
+      ('relabelling 100,000', 'walker'),
+      ('reward fits', 'metaworld'),
+      ('relabelling 100,000', 'metaworld'),
+    )
+  ]
+  million = [('relabelling 1,000,000 of many seeds', 'walker', 12)]
+  assert _labels(updates.FULL, ['million']) == million
+  everything = [named[:2] for named in _labels(updates.FULL, updates.PARTS)]
+  # One seed's own group comes first: whole runs are put together from it.
+  for what in ('iterations', 'bi-level steps', 'reward fits'):
+    alone, many = (what, 'walker'), (f'{what} of many seeds', 'walker')
+    assert everything.index(alone) < everything.index(many)
+
+
+def test_each_seed_of_many_is_told_beside_one():
+  results = {
+    'seeds': 10,
+    'sizes': {'x': '', 'y': ''},
+    'steps_of_many': {'x': 10, 'y': 50},
+    'groups': [
+      {'size': 'x', 'seconds': {'pebble': [9.0], 'sac': [0.2, 0.4]}},
+      {'size': 'x', 'seconds': {'sac, 10 seeds': [0.3, 0.6]}},
+      {
+        'size': 'x',
+        'seconds': {'pebble': [0.1, 0.2], 'pebble, 10 seeds': [0.11, 0.18]},
+      },
+      {'size': 'y', 'seconds': {'pebble, 10 seeds': [0.1]}},
+    ],
+  }
+  text = update_report._many_seeds(results)
+  _, _, *rows = text.split('\n\n')[0].splitlines()
+  assert rows == [
+    # Groups apart: the medians of all rounds, in the widest range.
+    '| x | SAC update | 300.00 [200.00-400.00] | 450.00 [300.00-600.00]'
+    ' | 1.50 [0.75-3.00] |',
+    # Round by round, beside the one seed that took turns with them.
+    '| x | PEBBLE step | 150.00 [100.00-200.00] | 145.00 [110.00-180.00]'
+    ' | 1.00 [0.90-1.10] |',
+  ]
+  assert text.endswith('1000 in training: 10 (x), 50 (y).')
+  del results['groups'][1:3]
+  assert update_report._many_seeds(results) == ''
+
+
+def test_rewards_are_told_of_every_size():
+  results = {
+    'sizes': {'x': '', 'y': ''},
+    'reward_products': {'relabelling 8': ['products', 2.0]},
+    'flops': {'x products': 3e6, 'y products': 6e6},
+    'groups': [
+      {'size': size, 'seconds': {'relabelling 8': [4e-3], 'products': [1e-3]}}
+      for size in ('x', 'y')
+    ],
+  }
+  _, _, *rows = update_report._reward(results).split('\n\n')[0].splitlines()
+  assert rows == [
+    '| x | relabelling 8 | 4.0 | 2.0 | 3 | 50% |',
+    '| y | relabelling 8 | 4.0 | 2.0 | 6 | 50% |',
+  ]
+
+
+RESULTS = pathlib.Path(updates.__file__).parent / 'results'
+
+
+@pytest.mark.parametrize('path', sorted(RESULTS.glob('updates*.json')), ids=str)
+def test_the_tables_that_are_kept_are_those_of_the_samples_that_are_kept(path):
+  tables = update_report.markdown(json.loads(path.read_text()))
+  assert path.with_suffix('.md').read_text() == tables
 
 
 def _quick(tmp_path, *flags):
@@ -222,6 +310,15 @@ def test_updates_and_fits_leave_their_tables(tmp_path, capsys):
   assert len(results['plans']['mrn']['outer']) == 179
 
 
+def test_seeds_that_relabel_much_are_told_alone(tmp_path, capsys):
+  results, text = _quick(tmp_path, '--only=million')
+  (group,) = results['groups']
+  names = 'relabelling 2,000', 'relabelling 2,000, 2 seeds'
+  assert (tuple(group['seconds']), group['compiled']) == (names, 0)
+  assert '| walker | relabelling 2,000 | ' in text
+  assert '## The reward model' not in text
+
+
 @pytest.mark.slow
 def test_everything_leaves_a_whole_run(tmp_path):
   results, text = _quick(tmp_path)
@@ -230,6 +327,17 @@ def test_everything_leaves_a_whole_run(tmp_path):
   runs = update_report.run_seconds(results)
   assert sum(runs['mrn'].values()) > sum(runs['pebble'].values()) > 0
   assert 'asking anew at every draw would cost' in text
+  several = text.partition('## Many seeds beside one')[2].partition('\n## ')[0]
+  for name in (
+    'SAC update',
+    'PEBBLE step',
+    'bi-level step, nothing relabelled',
+    'pass over 100 labels',
+    'relabelling 1,000',
+    'relabelling 2,000',
+  ):
+    assert several.count(f'| walker | {name} |') == 1
+  assert '2 seeds |' not in text.partition("## MRN's bi-level step")[2]
 
 
 def test_a_part_that_does_not_exist_is_refused(capsys):
