@@ -12,6 +12,7 @@ import pytest
 from rlfb_jax import envs
 from rlfb_jax.envs.base import Task
 from rlfb_jax.envs.environment import MujocoEnvironment
+from rlfb_jax.physics.mjx import MjxPhysics
 from rlfb_jax.physics.native import NativePhysics
 
 # A cart between two walls; the second actuator has an uneven range.
@@ -264,6 +265,19 @@ def test_make_by_name():
   assert env.control_timestep == pytest.approx(0.025)
   assert env.max_segment_return == 50
   assert envs.make('probe_choice').name == 'probe_choice'
+
+
+@pytest.mark.parametrize(
+  ('backend', 'engine'),
+  [('cpu', NativePhysics), ('gpu', MjxPhysics), ('tpu', MjxPhysics)],
+)
+def test_left_to_itself_the_engine_is_native_on_cpu_and_mjx_elsewhere(
+  backend, engine, monkeypatch
+):
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  assert type(envs.make('cartpole_balance').physics) is engine
+  # Who names one gets it, wherever JAX computes.
+  assert type(envs.make('cartpole_balance', 'native').physics) is NativePhysics
 
 
 def test_episodes_are_as_long_as_they_are_made():
