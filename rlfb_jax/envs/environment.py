@@ -120,6 +120,18 @@ class MujocoEnvironment:
     """What shows a state again, [N, np] float32: qpos, qvel and act in a row."""
     return self._pose(state.physics)
 
+  def physics_at(self, pose: jax.Array) -> PhysicsState:
+    """The states that poses show, such as those of a clip that was rated.
+
+    At rest in time 0, as after a reset: positions, velocities and what follows from
+    them are as they were; forces and accelerations are those without actuation.
+
+    Args:
+      pose: [N, np], of `pose`.
+    """
+    nq, nv = self.model.nq, self.model.nv
+    return self.physics.init(*jnp.split(pose, [nq, nq + nv], axis=-1))
+
   def to_ctrl(self, action: jax.Array) -> jax.Array:
     """Actuator controls [..., da] of actions [..., da], clipped to [-1, 1]."""
     action = jnp.clip(jnp.nan_to_num(action, nan=0.0), -1.0, 1.0)

@@ -19,6 +19,9 @@ import mujoco
 import numpy as np
 from PIL import Image
 
+from rlfb_jax.envs.environment import MujocoEnvironment
+from rlfb_jax.feedback.clips import Clip
+
 HOW_TO_GET_GL = (
   'no clip: off-screen OpenGL is not available here; on Debian or Ubuntu '
   '`apt-get install libegl1 libgl1-mesa-dri` or `apt-get install libosmesa6` gives '
@@ -171,6 +174,37 @@ def clip_or_sentence(
   except NoOffscreenGLError as error:
     return str(error)
   return str(write_clip(path, frames, seconds_per_pose * stride))
+
+
+def show_again(
+  path: str | pathlib.Path,
+  env: MujocoEnvironment,
+  shown: Clip,
+  index: int | tuple[int, ...],
+  **view: Any,
+) -> str:
+  """Writes what a teacher was shown; what it returns is meant for printing.
+
+  Args:
+    path: see `write_clip`.
+    env: of the run's task.
+    shown: clips of a store, `ratings.clip` or `pairs.asked.first`, leaves
+      [..., H, n].
+    index: which; (seed, row) in the stores of a run. Rows are in the order asked.
+    **view: width, height, camera of `render_frames`.
+
+  Returns:
+    As `clip_or_sentence`.
+
+  Raises:
+    IndexError: if there is no such clip.
+  """
+  # In NumPy, because JAX would take the last clip for one beyond it.
+  poses = np.asarray(shown.pose)[index]
+  seconds = env.control_timestep
+  return clip_or_sentence(
+    path, env.model, poses, seconds, max_seconds=len(poses) * seconds, **view
+  )
 
 
 def _stride(seconds: float) -> int:
