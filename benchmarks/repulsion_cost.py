@@ -284,10 +284,10 @@ def markdown(results: dict[str, Any]) -> str:
         f'One evaluation of the gradient of the term on {results["kl_batch"]:,} states'
         f' takes {cost.text(2)} times as long as the gradient of a minibatch of'
         f' {results["minibatch_size"]} transitions, of actor and critic together'
-        f' ({len(seconds[TERM])} rounds in turns). Shared by {shared} minibatches it adds'
-        f' {added.text(1)} % to their gradients.',
-        'Cosines between two gradients of the term along one update of PPO after each of'
-        ' the first sessions: on the same states and noise, before and after the'
+        f' ({len(seconds[TERM])} rounds in turns). Shared by {shared} minibatches it'
+        f' adds {added.text(1)} % to their gradients.',
+        'Cosines between two gradients of the term along one update of PPO after each'
+        ' of the first sessions: on the same states and noise, before and after the'
         ' minibatches that share one; and at the same parameters, on two independent'
         ' batches of states.',
         table((*head, 'two batches'), [*rows, ['all', '', *every]]),
