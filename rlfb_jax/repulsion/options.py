@@ -96,10 +96,10 @@ class RepulsionOptions(Options):
     8, 'Rated segments that a class needs before it repels.', low=1, sweep=True
   )
   kl_batch: int = option(1024, 'States in one evaluation of the term.', low=2)
-  # One evaluation on 1024 states costs about four minibatch gradients of PPO (128
-  # rows), so 25 adds 16 %. Within 25 Adam steps at 5e-5 the gradient turns by a
-  # cosine of 0.98 at worst; two batches of 1024 states agree to 0.84 (walker's
-  # sizes) or 0.67 (quadruped's): noise, not age, limits it.
+  # Within 25 Adam steps at 5e-5 the gradient turns by a cosine of 0.98 to 0.99; two
+  # batches of 1024 states agree to 0.83 to 0.96: noise, not age, limits it (medians on
+  # the walker; what an evaluation costs is measured there, too:
+  # benchmarks/repulsion_cost.py).
   refresh_every: int = option(
     25,
     'Minibatches that share one evaluated repulsion gradient (PPO: at most; the '
