@@ -1,8 +1,8 @@
 """The main job in one command: learn a DM Control task from ratings, never a reward.
 
 Trains RbRL-KL and RbRL (three seeds each, one compiled program each) with a scripted
-rater, and PPO on the true reward to compare with; prints a table, draws the curves
-and films the learned policy.
+rater, and PPO on the true reward to compare with; prints a table and keeps it, draws
+the curves and films the learned policy.
 
   python experiments/demo.py [any flag of rlfb-train but --method and --run_dir]
 """
@@ -10,7 +10,7 @@ and films the learned policy.
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import running
@@ -20,7 +20,7 @@ from rlfb_jax import methods
 from rlfb_jax.bin import evaluate, flags, launch
 from rlfb_jax.envs.environment import MujocoEnvironment
 from rlfb_jax.methods import plan
-from rlfb_jax.training import export, loop, returns
+from rlfb_jax.training import export, files, loop, returns
 from rlfb_jax.training.intervals import mean_interval, paired_difference
 from rlfb_jax.training.run import make_environment, train_run
 
@@ -90,6 +90,39 @@ def returns_of(begun: launch.Begun) -> np.ndarray:
   return np.asarray(record['returns'], float)
 
 
+def table(
+  task: str,
+  random: np.ndarray,
+  early: np.ndarray | None,
+  results: Mapping[str, np.ndarray],
+) -> list[str]:
+  """What was earned, in lines.
+
+  Args:
+    task: its name.
+    random: returns of a random policy, [E].
+    early: training returns before the first rating, [S], or None.
+    results: method -> returns of deterministic episodes, [S, E].
+  """
+  lines = [
+    f'{task}, return of deterministic episodes (95 % interval)',
+    f'  {"random policy":24s} {mean_interval(random)}',
+  ]
+  if early is not None:
+    lines.append(f'  {"before any rating":24s} {mean_interval(early)}  in training')
+  for method, name in reversed(NAMES.items()):
+    lines.append(f'  {name:24s} {mean_interval(results[method].mean(axis=1))}')
+  seeds = results['rbrl'].shape[0]
+  if seeds > 1:
+    difference = paired_difference(
+      results['rbrl_kl'].mean(axis=1), results['rbrl'].mean(axis=1)
+    )
+    lines.append(
+      f'  {"RbRL-KL minus RbRL":24s} {difference}  paired over {seeds} seeds'
+    )
+  return lines
+
+
 def main(argv: Sequence[str]) -> None:
   """Runs the demo; flags given by the user win over the demo's preset."""
   if flags.wants_help(argv):
@@ -103,19 +136,10 @@ def main(argv: Sequence[str]) -> None:
   results = {method: returns_of(begun) for method, begun in runs.items()}
   env = runs['rbrl_kl'].env
   random = random_return(env.name)
-  print(f'\n{env.name}, return of deterministic episodes (95 % interval)')
-  print(f'  {"random policy":24s} {mean_interval(random)}')
   early = before_ratings(runs['rbrl_kl'])
-  if early is not None:
-    print(f'  {"before any rating":24s} {mean_interval(early)}  in training')
-  for method, name in reversed(NAMES.items()):
-    print(f'  {name:24s} {mean_interval(results[method].mean(axis=1))}')
-  seeds = results['rbrl'].shape[0]
-  if seeds > 1:
-    difference = paired_difference(
-      results['rbrl_kl'].mean(axis=1), results['rbrl'].mean(axis=1)
-    )
-    print(f'  {"RbRL-KL minus RbRL":24s} {difference}  paired over {seeds} seeds')
+  lines = table(env.name, random, early, results)
+  files.replace(root / 'table.txt', ('\n'.join(lines) + '\n').encode())
+  print('', *lines, sep='\n')
 
   picture = plot(
     root / 'curves.png',

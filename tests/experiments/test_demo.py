@@ -80,3 +80,32 @@ def test_the_end_of_pre_training_is_the_last_line_before_the_first_session(tmp_p
   np.testing.assert_array_equal(demo.before_ratings(begun), [3.0, 4.0])
   begun.run.metrics.write_text(text.splitlines()[-1] + '\n')
   assert demo.before_ratings(begun) is None
+
+
+def test_the_table_holds_what_each_earned_and_the_paired_difference():
+  results = {
+    'rbrl_kl': np.array([[30.0, 50.0], [50.0, 70.0], [65.0, 75.0]]),
+    'rbrl': np.array([[20.0, 20.0], [40.0, 40.0], [60.0, 60.0]]),
+    'ppo': np.full((3, 2), 100.0),
+  }
+  first, *lines = demo.table('mine', np.array([4.0, 6.0]), None, results)
+  assert first.startswith('mine, return of deterministic episodes')
+  said = {line[:26].strip(): line[26:].strip() for line in lines}
+  assert list(said) == [
+    *('random policy', 'PPO on the true reward', 'RbRL', 'RbRL-KL'),
+    'RbRL-KL minus RbRL',
+  ]
+  starts = {name: float(text.split()[0]) for name, text in said.items()}
+  assert [starts[name] for name in said] == pytest.approx(
+    [5.0, 100.0, 40.0, 170 / 3, 50 / 3], abs=0.06
+  )
+  # Differences of 20, 20 and 10: an interval of 4.303 x 5.774 / sqrt(3).
+  assert '± 14.3  paired over 3 seeds' in said['RbRL-KL minus RbRL']
+  (early,) = [
+    line
+    for line in demo.table('mine', np.ones(2), np.array([7.0, 9.0, 8.0]), results)
+    if 'before any' in line
+  ]
+  assert early.split()[3] == '8.00'
+  one = {method: values[:1] for method, values in results.items()}
+  assert not any('minus' in line for line in demo.table('mine', np.ones(2), None, one))
