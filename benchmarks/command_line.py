@@ -34,7 +34,7 @@ def parse(argv: Sequence[str], description: str) -> argparse.Namespace:
   add('--seeds', default='1,10', help='numbers of seeds, 1 first')
   add('--repeats', type=int, default=6, help='rounds at one seed')
   add('--repeats_many', type=int, default=2, help='rounds at more seeds')
-  add('--repeats_tasks', type=int, default=3, help='rounds of other tasks')
+  add('--repeats_tasks', type=int, default=3, help='rounds of other tasks, one seed')
   add('--chunk_rollouts', type=int, default=1, help='rollouts in a sample of training')
   add('--sb3_python', default=sys.executable, help='interpreter that has torch and SB3')
   add_out(parser, 'throughput')

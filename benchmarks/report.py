@@ -179,7 +179,11 @@ def _whole_run(results: Results) -> str:
         ]
       )
   body = table(('whole run, 1 seed', '', 'steps/s', 'of PPO'), rows)
-  sessions = [c for c in results['calls'] if c['name'].endswith(' session')]
+  sessions = [
+    c
+    for c in results['calls']
+    if c['name'].endswith(' session') and c['task'] == results['tasks'][0]
+  ]
   if not sessions:
     return body
   took = summarize([running(c) for c in sessions if c['seeds'] == 1])
@@ -246,17 +250,20 @@ def _cold(results: Results) -> str:
 
 
 def _tasks(results: Results, tasks: Sequence[str]) -> str:
-  """A row for each further task."""
+  """A row for each further task and number of seeds."""
   rows = []
   for task in tasks:
     best = bound(results, task)
-    names = ('C physics', 'environment, jit', 'rollout with policy', 'ppo')
-    found = [rates(results, name, task) for name in names]
-    cells = [summarize(values).text() if values else '' for values in found]
-    share = f'{summarize(found[-1]).median / best:.0%}' if best and found[-1] else ''
-    rows.append([task, *cells, f'{best:,.0f}' if best else '', share])
-  head = ('task', 'C physics', 'in jit', 'rollout', 'PPO', 'bound', 'of the bound')
-  return table(head, rows)
+    timed = [c for c in results['calls'] if c.get('task') == task and 'round' in c]
+    for seeds in sorted({c['seeds'] for c in timed}):
+      names = ('C physics', 'environment, jit', 'rollout with policy', *LABELS)
+      found = {name: rates(results, name, task, seeds) for name in names}
+      cells = [summarize(values).text() if values else '' for values in found.values()]
+      ppo = found['ppo']
+      share = f'{summarize(ppo).median / best:.0%}' if best and ppo else ''
+      rows.append([task, str(seeds), *cells, f'{best:,.0f}' if best else '', share])
+  head = ('task', 'seeds', 'C physics', 'in jit', 'rollout', *LABELS.values())
+  return table((*head, 'bound of one seed', 'PPO / bound'), rows)
 
 
 def read_samples(argv: Sequence[str], script: str, usual: str, holds: str) -> Results:

@@ -1,7 +1,7 @@
 """How fast it is, and how fast it could be: one run, one thing at a time.
 
   python benchmarks/throughput.py                    # walker_walk, 1 and 10 seeds
-  python benchmarks/throughput.py --tasks=all        # and a row for every other task
+  python benchmarks/throughput.py --tasks=all        # and rows for every other task
   python benchmarks/throughput.py --only=physics,methods --seeds=1
   python benchmarks/throughput.py --sb3_python=OTHER_VENV/bin/python
 
@@ -160,7 +160,7 @@ def make_training(
     bench.results['calls'][-1]['passes'] = passes
   for number in range(num_seeds > 1, 2):
     learn(number)
-  if num_seeds == 1:
+  if num_seeds == 1 and task == bench.options.tasks[0]:
     bench.results['runs'][method] = {
       'total_env_steps': training.total_env_steps,
       'chunk_steps': training.chunk_steps,
@@ -269,7 +269,9 @@ def main(argv: Sequence[str]) -> None:
   if 'cold_start' in options.only:
     measure_cold_starts(bench)
   for task in others:
-    measure_task(bench, task, 1, ['ppo'], options.repeats_tasks)
+    for num_seeds in options.seeds:
+      repeats = options.repeats_many if num_seeds > 1 else options.repeats_tasks
+      measure_task(bench, task, num_seeds, options.methods, repeats)
   bench.results['minutes'] = round((time.monotonic() - started) / 60, 1)
   bench.save()
   text = report.markdown(bench.results)

@@ -95,6 +95,25 @@ def test_a_whole_run_is_the_sum_of_its_parts():
   assert figures.run_seconds(results, 'ppo', False) is None
 
 
+def test_further_tasks_have_a_row_for_each_number_of_seeds():
+  other = {'task': 'cheetah_run'}
+  results = _results(
+    {**_sample('C physics', 40_000, 0), **other},
+    {**_sample('products', 8_000, 0), **other},
+    {**_sample('products, transposed', 10_000, 0), **other},
+    {**_sample('ppo', 4_000, 0), **other},
+    {**_sample('rbrl', 3_000, 0), **other},
+    {**_sample('ppo', 4_400, 0, seeds=10), **other},
+    {**_sample('rbrl session', 1.0, 0), **other, 'strategy': 'uniform', 'passes': 3},
+  )
+  results['tasks'].append('cheetah_run')
+  text = report.markdown(results)
+  assert '| cheetah_run | 1 | 40,000 |  |  | 4,000 | 3,000 |  | 8,000 | 50% |' in text
+  assert '| cheetah_run | 10 |  |  |  | 4,400 |  |  | 8,000 | 55% |' in text
+  # Sessions that are told are those of the first task.
+  assert 'A labelling session' not in text
+
+
 def test_tables_say_what_was_reached():
   results = _results(
     *(_sample('ppo', rate, n) for n, rate in enumerate((5000, 4000, 4500))),

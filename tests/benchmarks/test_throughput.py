@@ -54,6 +54,20 @@ def test_a_method_with_sessions_reaches_its_steady_state(tmp_path):
   assert '| RbRL-KL | sessions as measured |' in text
 
 
+def test_every_task_has_all_methods_at_all_numbers_of_seeds(tmp_path, monkeypatch):
+  asked = []
+  monkeypatch.setattr(throughput, 'measure_task', lambda *args: asked.append(args[1:]))
+  flags = ['--tasks=walker_walk,cheetah_run', '--only=physics,methods']
+  _run(tmp_path, *flags, '--methods=ppo,rbrl', '--repeats_tasks=4')
+  methods = ['ppo', 'rbrl']
+  assert asked == [
+    ('walker_walk', 1, methods, 2),
+    ('walker_walk', 10, methods, 1),
+    ('cheetah_run', 1, methods, 4),
+    ('cheetah_run', 10, methods, 1),
+  ]
+
+
 class _Baseline:
   """Lives for one round."""
 
