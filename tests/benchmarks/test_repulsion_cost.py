@@ -23,7 +23,7 @@ def test_a_small_run_measures_all_three(tmp_path):
     # Two steps of this size move a gradient less than another batch of states does.
     assert 0.999 < min(point['staleness']) <= max(point['staleness']) < 1 + 1e-9
     assert max(point['sampling']) < 0.99
-    assert len(set(point['sampling'])) == 3
+    assert np.ptp(point['sampling']) > 0.01  # Each time other batches.
   assert set(results['seconds']) == {cost.TERM, cost.MINIBATCH}
   assert 'Shared by 2 minibatches' in out.with_suffix('.md').read_text()
 
