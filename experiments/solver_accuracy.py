@@ -162,11 +162,10 @@ def markdown(records: dict[str, Any]) -> str:
     "# MJX's solver settings beside C MuJoCo",
     'Made by `experiments/solver_accuracy.py`: '
     + '; '.join(
-      f'{task} `{" ".join(record["manifest"]["command"])}`,'
-      f' {record["manifest"]["started"]}, {record["states"]} states'
+      f'{task} {record["manifest"]["started"]}, {record["states"]} states'
       for task, record in records.items()
     )
-    + '.',
+    + '. Versions and processor are in the raw data beside this table.',
     f'Of states that random actions lead to, {" / ".join(QUANTILES)} of the difference'
     ' to C MuJoCo from the same state under the same actions. Observations: the largest'
     " of a state's, relative to 1 + their size. Iterations are those of the solver and"

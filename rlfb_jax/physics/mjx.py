@@ -20,17 +20,10 @@ from rlfb_jax.physics.base import PhysicsState
 with contextlib.redirect_stdout(io.StringIO()):  # It prints where warp is missing.
   from mujoco import mjx
 
-# Iterations of the constraint solver and of its line search, by preset. Measured
-# against C MuJoCo over one control step from 1900 states under random actions:
-#   walker     benchmark and 8/10: median error of qpos 2e-7, 99 % below 3e-6, at
-#              most 5e-4; 4/8: median 2e-7, 5 % above 5e-3; 2/5: median 5e-3, 5 %
-#              above 0.17 rad, where a step moves 0.1 on average.
-#   cheetah    benchmark and 8/10: at most 3e-7; 4/8: at most 7e-3, 99 % below 3e-7.
-#   finger     benchmark, 8/10 and 4/8 alike: 99 % below 2e-6, at most 5e-5.
-#   quadruped  8/10: 99 % below 5e-6, at most 2e-2; benchmark not measured.
-# So where both were measured `trimmed` is the same physics in float32, at 2 to 3.5
-# times the speed on a CPU, and `fast` is not: for the walker and the cheetah it has
-# MuJoCo Playground's settings.
+# Iterations of the constraint solver and of its line search, by preset. How far each is
+# from C MuJoCo is measured by experiments/solver_accuracy.py: `trimmed` is the same
+# physics in float32 as the models' own 100 or 200 iterations, and `fast` is not. For
+# the walker and the cheetah it has MuJoCo Playground's settings.
 TRIMMED_ITERATIONS = (8, 10)
 FAST_ITERATIONS = {
   'cartpole': (1, 4),
