@@ -45,6 +45,9 @@ def episode(policy: Policy, seed: int) -> dict[str, np.ndarray]:
   domain, task = policy.task.rsplit('_', 1)
   env = suite.load(domain, task, task_kwargs={'random': seed})
   ours = envs.make(policy.task, engine='native')
+  # As our programs compute them: eagerly, a product and a sum round twice, and of the
+  # quadruped's controls one in twelve would be another number.
+  to_ctrl = jax.jit(ours.to_ctrl)
   step = env.reset()
   found: dict[str, list[Any]] = {
     name: [] for name in ('state', 'qpos', 'qvel', 'act', 'action', 'obs', 'reward')
@@ -57,7 +60,7 @@ def episode(policy: Policy, seed: int) -> dict[str, np.ndarray]:
     for name in ('qpos', 'qvel', 'act'):
       found[name].append(np.array(getattr(data, name)))
     found['action'].append(action)
-    step = env.step(np.asarray(ours.to_ctrl(action), np.float64))
+    step = env.step(np.asarray(to_ctrl(action), np.float64))
     found['obs'].append(
       np.concatenate([np.ravel(x) for x in step.observation.values()])
     )
