@@ -176,6 +176,9 @@ def _accelerator_versions() -> dict[str, str]:
     name = re.sub(r'[-_.]+', '-', written).lower()
     if _ACCELERATOR_PACKAGES.fullmatch(name):
       found.setdefault(name, package.version)  # As on the path, the first one counts.
+  if not any(name.startswith('jax-') for name in found):
+    # Other packages brought them; what computes here does not use them.
+    found = {n: v for n, v in found.items() if not n.startswith('nvidia-')}
   driver = _driver_version()
   if driver is not None:
     found['nvidia-driver'] = driver

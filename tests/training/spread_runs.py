@@ -3,8 +3,8 @@
   python spread_runs.py OUT METHOD TASK MESH... [--flag=value ...]
 
 The number of devices must stand in `XLA_FLAGS` before JAX starts, hence the process.
-It writes OUT/MESH.npz, the last state, of each mesh. With --resume=yes it also takes
-each run up from half way, and writes OUT/MESH-resumed.npz.
+It writes OUT/MESH.npz, the last state, of each mesh. With --resume=MESH it also takes
+that run up from half way, and writes OUT/MESH-resumed.npz.
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
   from rlfb_jax.training.run import _place
   from tests.methods.probe_runs import compilations, make_config
 
-  flags = dict(a[2:].split('=') for a in argv if a.startswith('--'))
+  flags = dict(a[2:].split('=', 1) for a in argv if a.startswith('--'))
   folder, method, task, *meshes = (a for a in argv if not a.startswith('--'))
   out = pathlib.Path(folder)
   num_seeds = int(flags.get('num_seeds', 2))
@@ -106,7 +106,7 @@ def main(argv: list[str]) -> None:
       functions=functions,
     )
     saves = None
-    if 'resume' in flags:
+    if mesh == flags.get('resume'):
       saves = Checkpoints(out / f'{mesh}-saves', minutes=0.0, kept=1000)
     with compilations() as compiled:
       trained = go(

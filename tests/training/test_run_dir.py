@@ -3,6 +3,7 @@
 import json
 import pathlib
 import platform
+import shutil
 import socket
 import subprocess
 import threading
@@ -213,6 +214,15 @@ def test_the_manifest_has_what_decides_bits_on_accelerators(accelerated):
   assert manifest.make([])['versions']['nvidia-driver'] == '535.104.05'
   driver.unlink()
   assert 'nvidia-driver' not in manifest.make([])['versions']
+
+
+def test_libraries_that_another_package_brought_are_not_told(accelerated, tmp_path):
+  """PyTorch comes with NVIDIA's, which JAX on a CPU does not use."""
+  for folder in (tmp_path / 'packages').glob('jax*'):
+    shutil.rmtree(folder)
+  versions = manifest.make([])['versions']
+  told = {name for name in versions if name not in ('python', *manifest._PACKAGES)}
+  assert told == {'nvidia-driver', 'warp-lang'}
 
 
 def test_a_session_tells_what_is_new_on_the_accelerator(accelerated, tmp_path):
