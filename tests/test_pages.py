@@ -74,7 +74,7 @@ def test_reports_and_evaluations_have_the_flags_that_are_named():
 def test_committed_reports_are_what_their_commands_make(tmp_path, monkeypatch):
   """Byte for byte: a page that looks older than the code is made anew."""
   text = (ROOT / 'rlfb_jax' / 'docs' / 'reports.md').read_text()
-  _, told = re.sub(r'\\\n\s*', ' ', text).split('Two examples are made')
+  _, told = re.sub(r'\\\n\s*', ' ', text).split('Three examples are made')
   monkeypatch.chdir(ROOT)
   made = []
   for line in re.findall(r'^    (.*)', told, re.MULTILINE):
@@ -90,7 +90,7 @@ def test_committed_reports_are_what_their_commands_make(tmp_path, monkeypatch):
     for path in folder.iterdir():
       if path.is_file():
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path
-  assert made == ['push', 'report_ratings']
+  assert made == ['push', 'ways', 'report_ratings']
 
 
 def test_there_are_commands_on_the_pages():
