@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from figures import Results
-from measure import Summary, summarize
+from measure import Summary, name_of, summarize
 from report import circumstances, read_samples, table
 
 ENGINES = ('native', 'mjx')
@@ -67,7 +67,7 @@ def _updates(results: Results) -> str:
       )
       for way in (precision, f'{precision}, {ANY}'):
         for seeds in results['seeds']:
-          name = 'sac' if seeds == 1 else f'sac, {seeds} seeds'
+          name = name_of('sac', seeds)
           own = group['seconds'].get(f'{name}, {way}')
           if own:
             rows.append(_update(group['label'], way, name, own, flops))

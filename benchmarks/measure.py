@@ -146,3 +146,8 @@ def resident_mib() -> float:
   """Memory of this process that is in RAM, MiB."""
   pages = int(pathlib.Path('/proc/self/statm').read_text().split()[1])
   return pages * os.sysconf('SC_PAGE_SIZE') / 2**20
+
+
+def name_of(what: str, num_seeds: int) -> str:
+  """Of what so many seeds did in one program; a number other than 1 is said."""
+  return what if num_seeds == 1 else f'{what}, {num_seeds} seeds'

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from measure import Summary, ratio_of_medians, ratio_of_rounds, summarize
+from measure import Summary, name_of, ratio_of_medians, ratio_of_rounds, summarize
 from report import circumstances, read_samples, table
 
 Results = dict[str, Any]
@@ -159,7 +159,7 @@ def _percent(value: Summary | None) -> str:
 def _updates(results: Results) -> str:
   rows = []
   for size, text in results['sizes'].items():
-    many = f'sac, {results["seeds"]} seeds'
+    many = name_of('sac', results['seeds'])
     for name in ('sac', 'brax sac', 'ddpg', many):
       took = summary(results, size, name)
       if took is None:
@@ -252,7 +252,7 @@ def _reward(results: Results) -> str:
 
 def _seeds_of(results: Results) -> str:
   """How names end of what many seeds did in one program."""
-  return f', {results["seeds"]} seeds'
+  return name_of('', results['seeds'])
 
 
 def _many_seeds(results: Results) -> str:

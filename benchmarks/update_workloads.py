@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import products
 import update_products
 from baselines import brax_sac
+from measure import name_of
 from taking_turns import Piece
 from workloads import Training, side_by_side
 
@@ -76,11 +77,6 @@ SIZES = (
   Size('small', 256, 2, 256, 24, 6),
 )
 QUICK_SIZES = (Size('walker', 16, 2, 16, 24, 6),)
-
-
-def name_of(what: str, num_seeds: int) -> str:
-  """As in the results; a number of seeds other than 1 is said."""
-  return what if num_seeds == 1 else f'{what}, {num_seeds} seeds'
 
 
 def update_products_of(agent: str, size: Size) -> Piece:

@@ -30,7 +30,7 @@ from orbax import checkpoint as ocp
 
 from rlfb_jax import methods
 from rlfb_jax.bin import launch
-from rlfb_jax.training import export, files, manifest
+from rlfb_jax.training import export, manifest
 from rlfb_jax.training.run import make_environment
 
 ROOT = pathlib.Path(__file__).resolve().parent
@@ -347,16 +347,6 @@ def table_of(runs):
   return '\n'.join([HEADER, *(summary(n, runs[n]) for n in FLAGS if n in runs)])
 
 
-def write(method, run):
-  """Puts a run in the place of the last one of the same method."""
-  with kept.alone(RESULTS, 'run it again'):
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results[method] = run
-    files.replace(RESULTS, (json.dumps(results, indent=1) + '\n').encode())
-    text = table_of(results) + '\n'
-    files.replace(RESULTS.with_suffix('.md'), text.encode())
-
-
 def main(argv):
   args = parse(argv)
   args.out.mkdir(parents=True, exist_ok=True)
@@ -365,7 +355,13 @@ def main(argv):
     runs[method] = kill(method, args.out, args.kills)
     print(summary(method, runs[method]), flush=True)
     if args.write:
-      write(method, runs[method])
+      kept.put(
+        RESULTS,
+        method,
+        runs[method],
+        'run it again',
+        markdown=lambda all_runs: table_of(all_runs) + '\n',
+      )
   print(table_of(runs))
   return int(any(failed(run) for run in runs.values()))
 

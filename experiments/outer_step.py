@@ -9,7 +9,6 @@ same labels, and how far r_hat moves on a batch beside its spread there.
 """
 
 import argparse
-import json
 import pathlib
 import sys
 import tempfile
@@ -21,7 +20,7 @@ import kept
 import running
 
 from rlfb_jax.reward.meta_options import MetaOptions
-from rlfb_jax.training import files, manifest, metrics
+from rlfb_jax.training import manifest, metrics
 
 PROGRAM = 'outer_step'
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'outer_step.json'
@@ -107,11 +106,8 @@ def main(argv: Sequence[str]) -> None:
 
 def save(arm: str, result: dict[str, Any]) -> dict[str, Any]:
   """Writes an arm's result beside those of others, and returns all."""
-  with kept.alone(RESULTS, f'start --arms={arm} again'):
-    arms = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    arms[arm] = {'manifest': manifest.make(), **result}
-    files.replace(RESULTS, (json.dumps(arms) + '\n').encode())
-  return arms
+  record = {'manifest': manifest.make(), **result}
+  return kept.put(RESULTS, arm, record, f'start --arms={arm} again', indent=None)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,6 @@ is measured in turns.
 """
 
 import argparse
-import json
 import pathlib
 import sys
 import time
@@ -30,7 +29,7 @@ from rlfb_jax import envs
 from rlfb_jax.core.xla_flags import avoid_cpu_deadlock
 from rlfb_jax.envs.environment import MujocoEnvironment
 from rlfb_jax.physics.base import Physics, PhysicsState
-from rlfb_jax.training import files, manifest
+from rlfb_jax.training import manifest
 
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'solver_accuracy.json'
 # One of each domain, those that compile in seconds first.
@@ -210,12 +209,8 @@ def _speed(record: dict[str, Any], solver: str) -> str:
 
 def save(task: str, record: dict[str, Any]) -> None:
   """Writes a task's results beside those of others, and the table."""
-  with kept.alone(RESULTS, f'start --tasks={task} again'):
-    records = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    records[task] = record
-    records = {name: records[name] for name in TASKS if name in records}
-    files.replace(RESULTS, (json.dumps(records, indent=1) + '\n').encode())
-    files.replace(RESULTS.with_suffix('.md'), markdown(records).encode())
+  otherwise = f'start --tasks={task} again'
+  kept.put(RESULTS, task, record, otherwise, order=TASKS, markdown=markdown)
 
 
 def main(argv: Sequence[str]) -> None:
