@@ -42,6 +42,12 @@ class Compiled(NamedTuple):
   read: Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
   placement: Placement | None = None
 
+  def place(self, state: Any) -> Any:
+    """Puts a state of all seeds where its programs expect it."""
+    if self.placement is None:
+      return state
+    return self.placement.put(state, self.placement.state(state))
+
 
 def compile_algorithm(
   algorithm: Algorithm,

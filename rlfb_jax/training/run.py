@@ -4,7 +4,6 @@ Where a run stops, `train_run` goes on from the last checkpoint when called agai
 """
 
 import contextlib
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -156,7 +155,7 @@ def _train_held(
     )
     init = with_precision(jax.vmap(algorithm.init), options.matmul_precision)
     like = jax.eval_shape(init, rows)
-    restored = checkpoints.restore(like, functools.partial(_place, functions))
+    restored = checkpoints.restore(like, functions.place)
 
   def leave(stop: signals.Stopped) -> None:
     limit = f'--stop_seconds={options.stop_seconds:g}'
@@ -223,11 +222,6 @@ def stopped_text(run: run_dir.RunDir, stop: signals.Stopped) -> str:
     f'stopped; metrics so far are in {run.metrics}; --run_dir={run.root} --resume goes'
     f' on from step {stop.env_steps:,}'
   )
-
-
-def _place(functions: Compiled, state: Any) -> Any:
-  placement = functions.placement
-  return placement.put(state, placement.state(state)) if placement else state
 
 
 def broken_seeds(run: run_dir.RunDir) -> list[str]:

@@ -66,7 +66,6 @@ def main(argv: list[str]) -> None:
   from rlfb_jax.training.loop import seed_keys, train
   from rlfb_jax.training.placement import make_placement
   from rlfb_jax.training.program import compile_algorithm
-  from rlfb_jax.training.run import _place
   from tests.methods.probe_runs import compilations, make_config
 
   flags = dict(a[2:].split('=', 1) for a in argv if a.startswith('--'))
@@ -126,7 +125,7 @@ def main(argv: list[str]) -> None:
     shutil.copytree(out / f'{mesh}-saves' / str(middle), half / str(middle))
     rest = Checkpoints(half, minutes=None)
     like = jax.eval_shape(jax.vmap(algorithm.init), rows)
-    restored = rest.restore(like, functools.partial(_place, functions))
+    restored = rest.restore(like, functions.place)
     assert 0 < restored.clock.env_steps < config.run.total_env_steps
     keep(out / f'{mesh}-resumed.npz', go(checkpoints=rest, restored=restored))
 
